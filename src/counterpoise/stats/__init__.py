@@ -1,0 +1,1 @@
+"""Estimates with intervals; numpy and scipy only, every function with its source."""
