@@ -1,0 +1,114 @@
+"""One self-contained report.html: audit results in, a file that opens from anywhere out.
+
+The page asks nothing of any network (a content security policy forbids it), runs no script, and shows
+hostile text literally: every value passes `visible` and then Jinja's escaping on its way in.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from base64 import b64encode
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from counterpoise.errors import EnvironmentLackError, UsageError
+from counterpoise.report import palette
+from counterpoise.report.charts import curve
+from counterpoise.report.data import Proof, ReportData
+from counterpoise.report.groups import rate_panels
+from counterpoise.report.sections import arms_of, prompt_sections, summary
+from counterpoise.report.text import NOT_MEASURED, clip, number, visible
+
+
+def write_report(data: ReportData, path: Path) -> None:
+    """Write the report to `path`, whole or not at all; folders on the way are made.
+
+    Raises UsageError if `path` is a folder or two records claim one place, RefusedInputError if a
+    picture is not a PNG, EnvironmentLackError if the disk refuses.
+    """
+    page = report_html(data).encode("utf-8")
+    if path.is_dir():
+        raise UsageError(
+            f"report: {path} is a folder; expected a file such as {path}/report.html", code="E_PATH"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, page)
+    except OSError as error:
+        raise EnvironmentLackError(
+            f"report: cannot write {path}: {error.strerror}; choose another folder or free space",
+            code="E_WRITE",
+        ) from error
+
+
+def _replace(path: Path, content: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide the report from colleagues
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def report_html(data: ReportData) -> str:
+    """The whole page as text; the same data give the same text."""
+    style = palette.style() + "\n" + _template("style.css")
+    digest = b64encode(sha256(style.encode("utf-8")).digest()).decode("ascii")
+    drawing, table = summary(data)
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            data=data,
+            style=Markup(style),
+            style_digest=digest,
+            slots=palette.slots(arms_of(data)),
+            summary_drawing=drawing,
+            summary_table=table,
+            prompts=prompt_sections(data),
+            rates=rate_panels(data.rates),
+            loss_drawing=curve(data.losses, label="Chart: training loss by step.") if data.losses else None,
+            NOT_MEASURED=NOT_MEASURED,
+        )
+    ).lstrip()
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        loader=FunctionLoader(_template),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"clip": clip, "number": number}
+    environment.tests["digest"] = lambda figure: len(figure) >= 32 and set(figure) <= set("0123456789abcdef")
+    environment.globals["hashes_equal"] = _hashes_equal
+    return environment
+
+
+def _finalize(value: Any) -> Any:
+    """Nothing invisible reaches the page, whatever template line it comes through."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _hashes_equal(proof: Proof) -> bool | None:
+    """Whether all of a proof's hashes are one hash; None if it has fewer than two."""
+    hashes = [f for f in proof.figures.values() if len(f) == 64 and set(f) <= set("0123456789abcdef")]
+    return len(set(hashes)) == 1 if len(hashes) > 1 else None
+
+
+def _template(name: str) -> str:
+    return files("counterpoise.report").joinpath("templates", name).read_text(encoding="utf-8")
