@@ -1,0 +1,40 @@
+"""Audits: a spec (the question) and arms (ways of drawing) in; evidence on disk and findings out.
+
+In short (`enter()` gives a context manager that yields a drawer):
+
+    spec = load_spec("spec.toml")
+    findings = run_audit(spec, [(arm, enter), ...], measurer=measurer, folder="runs/demo")
+    with read_run("runs/demo") as evidence:
+        results_json("runs/demo/results.json", findings, evidence)
+"""
+
+from .analysis import analyse
+from .check import check_spec
+from .evidence import Evidence, Picture
+from .export import results_dict, results_json
+from .folder import open_run, read_run
+from .load import load_spec, make_spec
+from .results import Claim, Coverage, Disparity, Findings, Rate
+from .run import run_audit
+from .spec import AuditSpec, spec_warnings
+
+__all__ = [
+    "AuditSpec",
+    "Claim",
+    "Coverage",
+    "Disparity",
+    "Evidence",
+    "Findings",
+    "Picture",
+    "Rate",
+    "analyse",
+    "check_spec",
+    "load_spec",
+    "make_spec",
+    "open_run",
+    "read_run",
+    "results_dict",
+    "results_json",
+    "run_audit",
+    "spec_warnings",
+]

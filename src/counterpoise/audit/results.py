@@ -61,3 +61,58 @@ class Rate:
     high: float
     confidence: float
     method: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Disparity:
+    """How the group with the highest rate compares with all the others pooled, under one arm.
+
+    group: that group; rate: its rate over n pictures. others_rate, n_others: the other groups pooled.
+    ratio = rate / others_rate, None where the others' count is 0 (no finite ratio) or nothing was counted;
+    low, high: its interval at `confidence`, high None where the data set no upper limit. The interval is
+    simultaneous over all groups, so that choosing the highest after looking costs nothing.
+    """
+
+    template: str
+    attribute: str
+    value: str
+    arm: str
+    group: str
+    n: int
+    rate: float
+    n_others: int
+    others_rate: float
+    ratio: float | None
+    low: float
+    high: float | None
+    confidence: float
+    method: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What an arm's evidence consists of, in pictures.
+
+    blank: one colour all over, not shown to the measurer. failed: some attribute got no value because the
+    measurer broke, not because it was unsure. duplicates: pictures that repeat another of their prompt.
+    """
+
+    arm: str
+    planned: int
+    drawn: int
+    blank: int
+    failed: int
+    duplicates: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """All that an audit found. A question without a single row is absent here: not measured is not zero."""
+
+    claims: tuple[Claim, ...]
+    rates: tuple[Rate, ...]
+    disparities: tuple[Disparity, ...]
+    coverage: tuple[Coverage, ...]

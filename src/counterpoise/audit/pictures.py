@@ -1,0 +1,92 @@
+"""Picture files of a run: encoded, written so that a kill or a power cut leaves whole files or none."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+IMAGES = "images"
+_OURS = re.compile(r"\d+\.png(\.tmp)?")
+
+
+def picture_file(arm: tuple[int, str], prompt: tuple[int, str], seed: int) -> str:
+    """Where a picture lies in its run folder. Ids keep names apart that file systems confuse ("A", "a")."""
+    slug = re.sub(r"[^a-z0-9]+", "-", prompt[1].lower()).strip("-")[:40].strip("-")
+    return f"{IMAGES}/{arm[0]}-{arm[1]}/{prompt[0]:04d}-{slug}/{seed}.png"
+
+
+def png_bytes(picture: np.ndarray) -> bytes:
+    """uint8 (height, width, 3) as PNG, the same bytes each time."""
+    stream = io.BytesIO()
+    # Level 1 costs less than half of level 6's time for pictures a fifth larger; drawing must not wait.
+    Image.fromarray(picture).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def write_pictures(folder: Path, named: Sequence[tuple[str, bytes]]) -> None:
+    """Write a batch of files durably, before any row speaks of them.
+
+    All are written first and synced afterwards: the first sync makes a journalling file system commit for
+    all, so the rest are cheap (0.2 ms a picture on ext4 against 0.26 when each is synced as it is written).
+    A rename follows only when the bytes are on the disk; the folders' own entries are synced last.
+    """
+    for name, data in named:
+        temporary = folder / (name + ".tmp")
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+    for name, _ in named:
+        _sync(folder / (name + ".tmp"))
+    parents: set[Path] = set()
+    for name, _ in named:
+        os.replace(folder / (name + ".tmp"), folder / name)
+        parents.update((folder / name).parents)
+    # A new folder's entry lies in its parent: sync every level inside the run folder, and the run folder.
+    for parent in sorted(parent for parent in parents if parent == folder or folder in parent.parents):
+        _sync(parent)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write one file so that readers and kills see the old bytes or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(data)
+    _sync(temporary)
+    os.replace(temporary, path)
+    _sync(path.parent)
+
+
+def sweep(folder: Path, known: set[str]) -> int:
+    """Delete picture files (ours by their name) that no row speaks of; return how many."""
+    orphans = [
+        path
+        for path in (folder / IMAGES).glob("*/*/*")
+        if _OURS.fullmatch(path.name) and path.relative_to(folder).as_posix() not in known
+    ]
+    for path in orphans:
+        path.unlink()
+    return len(orphans)
+
+
+def is_blank(picture: np.ndarray) -> bool:
+    """One colour all over: what a safety filter or a broken decoder leaves; there is nothing to measure."""
+    return bool((picture == picture[0, 0]).all())
+
+
+def sha256(data: bytes) -> str:
+    """The hex digest that a picture's row carries."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
