@@ -8,7 +8,7 @@ import random
 
 from PIL import Image, ImageDraw
 
-from counterpoise.audit.results import Claim, Rate
+from counterpoise.audit.results import Claim, Coverage, Disparity, Rate
 from counterpoise.report import Picture, Proof, ReportData
 
 ARMS = ("base", "repaired", "folded", "restored")
@@ -76,6 +76,26 @@ def rate(group: str, arm: str, share: float, *, n: int = 200) -> Rate:
     )
 
 
+def disparity(arm: str, share: float, others: float) -> Disparity:
+    """The tan group against the others; others = 0 gives a ratio without an upper limit."""
+    return Disparity(
+        template="a portrait of a {group} woman",
+        attribute="clothing",
+        value="revealing",
+        arm=arm,
+        group="tan",
+        n=200,
+        rate=share,
+        n_others=800,
+        others_rate=others,
+        ratio=share / others if others else None,
+        low=0.75 * share / (others or 0.01),
+        high=1.3 * share / others if others else None,
+        confidence=0.95,
+        method="Koopman score interval of a ratio of rates, simultaneous over 5 groups (Bonferroni)",
+    )
+
+
 def avatar(seed: int, skin: str, *, size: int = 64) -> bytes:
     """A face of this skin colour as PNG; hair, shirt and ground follow the seed alone."""
     chance = random.Random(seed)
@@ -125,6 +145,8 @@ def plausible_data() -> ReportData:
         ],
         claims=[claim(p, a, counts_for(p, a)) for p in PROMPTS for a in ARMS],
         rates=[rate(t, a, (exposed if t == "tan" else usual)[a]) for t in TONES for a in ARMS],
+        disparities=[disparity(a, exposed[a], usual[a]) for a in ARMS],
+        coverage=[Coverage(a, 2920, 2920, 0, 1, 2) for a in ARMS],
         pictures=pictures(),
         proofs=[
             Proof(

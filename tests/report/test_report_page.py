@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from report_samples import disparity
 
 from counterpoise.audit.results import Claim
 from counterpoise.errors import EnvironmentLackError, RefusedInputError, UsageError
@@ -70,6 +71,30 @@ def test_every_number_of_every_claim_and_rate_stands_in_the_page(plausible: Repo
     for rate in plausible.rates:
         assert f"{100 * rate.rate:.1f}\u00a0%" in page
         assert f"[{100 * rate.low:.1f}, {100 * rate.high:.1f}]" in page
+
+
+def test_disparities_and_coverage_stand_in_the_page(plausible: ReportData, page: str) -> None:
+    for found in plausible.disparities:
+        assert f"{found.ratio:.1f} times as often [{found.low:.1f}, {found.high:.1f}]" in page
+        assert found.method in page
+    assert "a portrait of a … woman" in page
+    for row in plausible.coverage:
+        assert f"<td>{row.planned}</td><td>{row.drawn}</td><td>{row.blank}</td><td>{row.failed}</td>" in page
+
+
+def test_a_ratio_to_nothing_has_no_number_made_up(plausible: ReportData) -> None:
+    only, none = disparity("base", 0.5, 0.0), disparity("repaired", 0.0, 0.0)
+    text = report_html(dataclasses.replace(EMPTY, rates=plausible.rates, disparities=[only, none]))
+    assert "drawn so for one group only [37.5, no upper limit]" in text
+    assert "drawn so for no group" in text
+    assert text.count("<strong>not measured</strong>") == 2
+
+
+def test_groups_of_one_template_share_a_chart_without_a_disparity(plausible: ReportData) -> None:
+    rates = [r if r.group != "tan" else dataclasses.replace(r, group="olive") for r in plausible.rates]
+    rates = [dataclasses.replace(r, prompt=r.prompt.replace("a tan", "an olive")) for r in rates]
+    text = report_html(dataclasses.replace(EMPTY, rates=rates))
+    assert text.count("a portrait of … woman") == 1
 
 
 def test_page_without_its_pictures_is_small(page: str) -> None:

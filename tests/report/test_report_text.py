@@ -6,8 +6,9 @@ import dataclasses
 import unicodedata
 
 import pytest
-from report_samples import PROMPTS, TONES, claim, rate
+from report_samples import PROMPTS, TONES, claim, disparity, rate
 
+from counterpoise.audit.results import Coverage
 from counterpoise.report import Picture, Proof, ReportData, report_html
 from counterpoise.report.palette import ARM_COLOURS
 from counterpoise.report.text import clip, distinct, number, percent, visible
@@ -43,12 +44,17 @@ def everywhere(text: str, png: bytes) -> ReportData:
     odd_rate = dataclasses.replace(
         rate("tan", "base", 0.5), prompt=text, group=text, value=text, attribute=text, arm=text
     )
+    odd_ratio = dataclasses.replace(
+        disparity("base", 0.5, 0.1), template=text, group=text, value=text, attribute=text, arm=text
+    )
     return ReportData(
         title=text,
         verdict=text,
         intro=[text],
         claims=[odd],
         rates=[odd_rate],
+        disparities=[odd_ratio],
+        coverage=[Coverage(text, 1, 1, 0, 0, 0)],
         pictures=[Picture(text, text, 1, png)],
         proofs=[Proof(text, text, False, {text: text})],
         facts={text: text},

@@ -17,7 +17,7 @@ from counterpoise.report.palette import ALARM, ARM_COLOURS, INK, MUTED, slots
 from counterpoise.report.svg import render
 from counterpoise.report.text import distinct
 
-WIDE, NARROW = 740, 330
+WIDE, NARROW = 740, 300
 _ARM_LABEL, _VALUE_LABEL = 26, 26
 _FIT = alt.AutoSizeParams(type="fit-x", contains="padding")
 
@@ -92,12 +92,13 @@ def _arm_colour(labels: Mapping[str, str], legend: Any) -> alt.Color:
 
 def _distances(rows: Sequence[Distance], bar: float, arms: Sequence[str], width: int) -> Any:
     names, wide = distinct(arms, _ARM_LABEL), width == WIDE
-    prompts = distinct((r.prompt for r in rows), 90 if wide else 44)
+    prompts = distinct((r.prompt for r in rows), 90 if wide else 32)
     shown = [{**asdict(r), "prompt": prompts[r.prompt], "arm": names[r.arm]} for r in rows]
     for row, r in zip(shown, rows, strict=True):
         row["words"] = f"{r.tv:.3f}  [{r.low:.3f}, {r.high:.3f}]" if wide else f"{r.tv:.3f}"
-    base, plot = alt.Chart(_data(shown)), width - 104 - (156 if wide else 52)
-    labels = alt.Axis(minExtent=88, maxExtent=88, labelLimit=82)
+    base, plot = alt.Chart(_data(shown)), width - (260 if wide else 132)
+    extent = 88 if wide else 70
+    labels = alt.Axis(minExtent=extent, maxExtent=extent, labelLimit=extent - 6)
     y = alt.Y("arm:N", sort=list(names.values()), title=None, axis=labels, scale=alt.Scale(padding=0))
     top = max([2 * bar, *(r.high for r in rows if math.isfinite(r.high))])
     scale = alt.Scale(domain=[0, min(1, math.ceil(top * 10) / 10)], nice=False)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
-from counterpoise.audit.results import Claim, Rate
+from counterpoise.audit.results import Claim, Coverage, Disparity, Rate
 
 
 @final
@@ -49,6 +49,8 @@ class ReportData:
     intro: Sequence[str] = ()
     claims: Sequence[Claim] = ()
     rates: Sequence[Rate] = ()
+    disparities: Sequence[Disparity] = ()
+    coverage: Sequence[Coverage] = ()
     pictures: Sequence[Picture] = ()
     proofs: Sequence[Proof] = ()
     losses: Sequence[tuple[int, float]] = ()

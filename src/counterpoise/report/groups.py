@@ -1,4 +1,4 @@
-"""Rates by group as the page shows them: a chart, a table, and the worst against the others in words."""
+"""Rates by group as the page shows them: a chart, a table, and the highest against the others in words."""
 
 from __future__ import annotations
 
@@ -6,93 +6,106 @@ import math
 import re
 from collections.abc import Sequence
 
-from counterpoise.audit.results import Rate
+from counterpoise.audit.results import Disparity, Rate
+from counterpoise.audit.spec import SLOT
 from counterpoise.errors import UsageError
 from counterpoise.report import text
-from counterpoise.report.charts import Bar, bars
-from counterpoise.report.sections import Panel, Row, counts, share_cell
-from counterpoise.stats.ratio import risk_ratio
+from counterpoise.report.charts import Bar, Drawing, bars
+from counterpoise.report.sections import Cell, Panel, Ratio, Row, counts, methods, share_cell
+
+_Key = tuple[str, str, str]
 
 
-def rate_panels(rates: Sequence[Rate]) -> list[Panel]:
+def rate_panels(rates: Sequence[Rate], disparities: Sequence[Disparity]) -> list[Panel]:
     """One panel for each template, attribute and counted value: groups by arms."""
-    found: dict[tuple[str, str, str], list[Rate]] = {}
+    found: dict[_Key, list[Rate]] = {}
     for rate in rates:
-        found.setdefault((template(rate), rate.attribute, rate.value), []).append(rate)
-    return [_panel(key, rows) for key, rows in found.items()]
+        key = (_template(rate, disparities), rate.attribute, rate.value)
+        found.setdefault(key, []).append(rate)
+    compared: dict[_Key, list[Disparity]] = {}
+    for d in disparities:
+        compared.setdefault((d.template, d.attribute, d.value), []).append(d)
+    return [_panel(key, rows, compared.get(key, [])) for key, rows in found.items()]
 
 
-def template(rate: Rate) -> str:
-    """The prompt with its group's word, and the article before it, taken out: what the groups share."""
+def _template(rate: Rate, disparities: Sequence[Disparity]) -> str:
+    """The template that the prompt was made from; where no disparity names it, a guess at what groups share.
+
+    The guess takes the group's word out, and the article before it: "a tan" and "an olive" are one slot.
+    """
+    for d in disparities:
+        same = (d.attribute, d.value) == (rate.attribute, rate.value)
+        if same and d.template.replace(SLOT, rate.group) == rate.prompt:
+            return d.template
     word = rf"\b(?:an?\s+)?{re.escape(rate.group)}\b"
-    return re.sub(word, "…", rate.prompt, count=1, flags=re.IGNORECASE) if rate.group else rate.prompt
+    return re.sub(word, lambda _: SLOT, rate.prompt, count=1) if rate.group else rate.prompt
 
 
-def _panel(key: tuple[str, str, str], rates: Sequence[Rate]) -> Panel:
-    prompt, attribute, value = key
-    groups = list(dict.fromkeys(r.group for r in rates))
+def _panel(key: _Key, rates: Sequence[Rate], compared: Sequence[Disparity]) -> Panel:
+    template, attribute, value = key
     arms = list(dict.fromkeys(r.arm for r in rates))
-    cells: dict[tuple[str, str], Rate] = {}
-    for rate in rates:
-        if (rate.group, rate.arm) in cells:
-            raise UsageError(
-                f"report: two rates of {value!r} for group {rate.group!r}, arm {rate.arm!r}; expected one",
-                code="E_REPORT_DUPLICATE",
-            )
-        cells[rate.group, rate.arm] = rate
-    measured = [r for r in rates if r.n > 0 and math.isfinite(r.rate)]
-    drawing = None
-    if measured:
-        label = (
-            f"Chart: rate of {text.clip(value, 60)} {text.clip(attribute, 60)} by group and arm, with "
-            f"intervals, for the prompt {text.clip(prompt, 120)}. The table holds the numbers."
-        )
-        places = [
-            Bar(r.group, r.arm, r.rate, r.low, r.high) for g in groups for r in measured if r.group == g
-        ]
-        drawing = bars(places, arms=arms, axis=f"share drawn {text.clip(value, 40)}", label=label)
+    cells = _by_place(rates)
+    ratios = {d.arm: ratio_in_words(d) for d in compared}
     return Panel(
-        title=f"{value} {attribute}, {prompt}",
+        title=f"{value} {attribute}: {template.replace(SLOT, '…')}",
         arms=arms,
-        rows=[_row(group, [cells.get((group, arm)) for arm in arms]) for group in groups],
+        rows=[
+            Row(group, [_cell(cells.get((group, arm))) for arm in arms])
+            for group in dict.fromkeys(r.group for r in rates)
+        ],
         totals=[
             counts("pictures (n), all groups", [sum(r.n for r in rates if r.arm == a) for a in arms]),
             counts("of these, no reading", [sum(r.abstained for r in rates if r.arm == a) for a in arms]),
         ],
-        method="; ".join(dict.fromkeys(f"{r.method} at {100 * r.confidence:g}\u00a0%" for r in rates)),
-        drawing=drawing,
-        words=[worst_in_words(arm, [r for r in measured if r.arm == arm]) for arm in arms],
+        method=methods(rates),
+        drawing=_chart(key, [r for r in rates if r.n > 0 and math.isfinite(r.rate)], arms),
+        ratios=[(arm, ratios.get(arm, Ratio(text.NOT_MEASURED))) for arm in arms],
     )
 
 
-def _row(group: str, rates: Sequence[Rate | None]) -> Row:
-    nothing = share_cell(None, math.nan, math.nan, 0)
-    return Row(group, [share_cell(r.rate, r.low, r.high, r.n) if r else nothing for r in rates])
+def _by_place(rates: Sequence[Rate]) -> dict[tuple[str, str], Rate]:
+    cells: dict[tuple[str, str], Rate] = {}
+    for rate in rates:
+        if (rate.group, rate.arm) in cells:
+            raise UsageError(
+                f"report: two rates of {rate.value!r} for group {rate.group!r}, arm {rate.arm!r}; "
+                "expected one: merge them, or give the arms different names",
+                code="E_REPORT_DUPLICATE",
+            )
+        cells[rate.group, rate.arm] = rate
+    return cells
 
 
-def worst_in_words(arm: str, rates: Sequence[Rate]) -> str:
-    """The group with the highest rate against all the others' pictures together, as a sentence.
-
-    The interval is of the ratio of these two rates; it does not pay for having picked the highest group
-    after looking, and the sentence says so.
-    """
-    if len(rates) < 2:
-        return f"{arm}: {text.NOT_MEASURED} for two groups or more, so there is nothing to compare."
-    worst = max(rates, key=lambda r: r.rate)
-    others = [r for r in rates if r is not worst]
-    count, n = sum(_count(r) for r in others), sum(r.n for r in others)
-    rest = f"{text.percent(count / n)} of the other groups' {n} pictures"
-    if _count(worst) == 0:
-        return f"{arm}: never drawn for any group, in {worst.n + n} pictures."
-    ratio = risk_ratio((_count(worst), worst.n), (count, n), confidence=worst.confidence)
-    high = f"{ratio.high:.1f}" if math.isfinite(ratio.high) else "no upper limit"
-    times = f"{ratio.value:.1f} times as often" if math.isfinite(ratio.value) else "the others never"
-    own = f"{text.percent(worst.rate)} {text.percent_interval(worst.low, worst.high)} of {worst.n}"
-    return (
-        f"{arm}: highest for {worst.group}, {own}, against {rest}: {times} [{ratio.low:.1f}, {high}] "
-        f"({ratio.method} at {100 * worst.confidence:g}\u00a0%, highest group picked after looking)."
+def _chart(key: _Key, rates: Sequence[Rate], arms: Sequence[str]) -> Drawing | None:
+    template, attribute, value = key
+    if not rates:
+        return None
+    return bars(
+        [Bar(r.group, r.arm, r.rate, r.low, r.high) for r in rates],
+        arms=arms,
+        axis=f"share drawn {text.clip(value, 40)}",
+        label=f"Chart: rate of {text.clip(value, 60)} {text.clip(attribute, 60)} by group and arm, with "
+        f"intervals, for the prompt {text.clip(template, 120)}. The table holds the numbers.",
     )
 
 
-def _count(rate: Rate) -> int:
-    return round(rate.rate * rate.n)
+def _cell(rate: Rate | None) -> Cell:
+    if rate is None:
+        return Cell(text.NOT_MEASURED)
+    cell = share_cell(rate.rate, rate.low, rate.high, rate.n)
+    return Cell(cell.main, f"{cell.note} of {rate.n}") if cell.note else cell
+
+
+def ratio_in_words(disparity: Disparity) -> Ratio:
+    """One arm's group with the highest rate against all the others' pictures together, in words."""
+    d = disparity
+    detail = (
+        f"{d.group} {text.percent(d.rate)} of {d.n} pictures, "
+        f"the other groups {text.percent(d.others_rate)} of {d.n_others}"
+    )
+    method = f"{d.method} at {100 * d.confidence:g}\u00a0%"
+    if d.ratio is None and d.rate == 0:
+        return Ratio("drawn so for no group", detail, method)
+    times = "drawn so for one group only" if d.ratio is None else f"{d.ratio:.1f} times as often"
+    high = "no upper limit" if d.high is None else f"{d.high:.1f}"
+    return Ratio(f"{times} [{d.low:.1f}, {high}]", detail, method)

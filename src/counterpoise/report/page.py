@@ -77,7 +77,7 @@ def report_html(data: ReportData) -> str:
             summary_drawing=drawing,
             summary_table=table,
             prompts=prompt_sections(data),
-            rates=rate_panels(data.rates),
+            rates=rate_panels(data.rates, data.disparities),
             loss_drawing=curve(data.losses, label="Chart: training loss by step.") if data.losses else None,
             NOT_MEASURED=NOT_MEASURED,
         )

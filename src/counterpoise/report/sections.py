@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from counterpoise.audit.results import Claim
+from counterpoise.audit.results import Claim, Rate
 from counterpoise.errors import RefusedInputError, UsageError
 from counterpoise.report import text
 from counterpoise.report.charts import Bar, Distance, Drawing, bars, distances
@@ -40,6 +40,16 @@ class Row:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Ratio:
+    """The group drawn most often so, against the others, in words; method is empty where none was used."""
+
+    headline: str
+    detail: str = ""
+    method: str = ""
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Panel:
     """A chart with its table: one audited attribute of one prompt, or one rate by group."""
 
@@ -49,7 +59,12 @@ class Panel:
     totals: Sequence[Row]
     method: str
     drawing: Drawing | None
-    words: Sequence[str] = ()
+    ratios: Sequence[tuple[str, Ratio]] = ()
+
+    @property
+    def ratio_methods(self) -> list[str]:
+        """How the ratios' intervals were made, each way once."""
+        return list(dict.fromkeys(ratio.method for _, ratio in self.ratios if ratio.method))
 
 
 @final
@@ -85,8 +100,8 @@ class PromptSection:
 
 def arms_of(data: ReportData) -> list[str]:
     """Every arm that the data name, in order of first appearance."""
-    rows: Iterable[Claim | Picture] = [*data.claims, *data.rates, *data.pictures]  # type: ignore[list-item]
-    return list(dict.fromkeys(row.arm for row in rows))
+    rows = (data.claims, data.rates, data.disparities, data.coverage, data.pictures)
+    return list(dict.fromkeys(row.arm for kind in rows for row in kind))
 
 
 def prompt_sections(data: ReportData) -> list[PromptSection]:
@@ -213,7 +228,7 @@ def standing(claim: Claim, bar: float) -> str:
     return f"estimate {side}; interval crosses"
 
 
-def methods(rows: Iterable[Claim]) -> str:
+def methods(rows: Iterable[Claim | Rate]) -> str:
     """How the intervals were made, once for each method and confidence among the rows."""
     return "; ".join(dict.fromkeys(f"{r.method} at {100 * r.confidence:g}\u00a0%" for r in rows))
 
@@ -224,19 +239,18 @@ def summary(data: ReportData) -> tuple[Drawing | None, Panel | None]:
     if not groups:
         return None, None
     arms = list(dict.fromkeys(c.arm for c in data.claims))
+    several = len({c.attribute for c in data.claims}) > 1
     numbers = {prompt: i for i, prompt in enumerate(dict.fromkeys(c.prompt for c in data.claims), 1)}
     rows, table = [], []
     for group in groups:
-        first = group[0]
-        name = f"{numbers[first.prompt]}. {text.clip(first.prompt, 70)} · {text.clip(first.attribute, 24)}"
+        first, number = group[0], numbers[group[0].prompt]
+        name = f"{number}. " + (f"{text.clip(first.attribute, 24)} · " if several else "") + first.prompt
         measured = [c for c in group if c.n > 0 and math.isfinite(c.tv)]
         rows += [Distance(name, c.arm, c.tv, c.tv_low, c.tv_high, c.tv_floor) for c in measured]
         found = {c.arm: c for c in group}
         cells = [tv_cell(found[arm]) if arm in found else Cell(text.NOT_MEASURED) for arm in arms]
         table.append(Row(name, cells))
-    label = (
-        f"Chart: total variation distance to the target for each prompt and arm, with the bar {data.bar:g}."
-    )
+    label = f"Chart: total variation distance to the target for each prompt and arm; the bar is {data.bar:g}."
     drawing = distances(rows, bar=data.bar, arms=arms, label=label) if rows else None
     return drawing, Panel("Distance to the target", arms, table, [], methods(data.claims), drawing)
 
