@@ -7,7 +7,7 @@ import io
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
@@ -37,19 +37,22 @@ def write_pictures(folder: Path, named: Sequence[tuple[str, bytes]]) -> None:
     all, so the rest are cheap (0.2 ms a picture on ext4 against 0.26 when each is synced as it is written).
     A rename follows only when the bytes are on the disk; the folders' own entries are synced last.
     """
-    for name, data in named:
-        temporary = folder / (name + ".tmp")
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-    for name, _ in named:
-        _sync(folder / (name + ".tmp"))
-    parents: set[Path] = set()
-    for name, _ in named:
-        os.replace(folder / (name + ".tmp"), folder / name)
-        parents.update((folder / name).parents)
-    # A new folder's entry lies in its parent: sync every level inside the run folder, and the run folder.
-    for parent in sorted(parent for parent in parents if parent == folder or folder in parent.parents):
-        _sync(parent)
+    shelves = {name.rpartition("/")[0] for name, _ in named}
+    for shelf in shelves:
+        (folder / shelf).mkdir(parents=True, exist_ok=True)
+    # Plain strings: with Path objects a third of the time went into joining them.
+    files = [(f"{folder}/{name}", data) for name, data in named]
+    for file, data in files:
+        with open(file + ".tmp", "wb") as stream:
+            stream.write(data)
+    for file, _ in files:
+        _sync(file + ".tmp")
+    for file, _ in files:
+        os.replace(file + ".tmp", file)
+    # A new folder's entry lies in its parent: sync every level from the pictures up to the run folder.
+    levels = {level for shelf in shelves for level in (shelf, *map(str, PurePosixPath(shelf).parents))}
+    for level in sorted(levels):
+        _sync(folder / level)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -84,7 +87,7 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _sync(path: Path) -> None:
+def _sync(path: Path | str) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
