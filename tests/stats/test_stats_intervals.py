@@ -114,3 +114,15 @@ def test_risk_ratio_covers_computed_over_every_outcome(p1: float, n1: int, p2: f
             covered += mass1[x1] * mass2[x2] * (estimate.low <= p1 / p2 <= estimate.high)
     # Koopman's interval is asymptotic: its coverage is close to nominal, not guaranteed above it.
     assert covered >= 0.94
+
+
+def test_risk_ratio_is_an_interval_around_its_value_whatever_the_counts() -> None:
+    sizes = (1, 2, 5, 400, 100_000)
+    tables = [(x, n) for n in sizes for x in {0, 1, n // 2, n - 1, n}]
+    for first in tables:
+        for second in tables:
+            estimate = risk_ratio(first, second, confidence=0.99)
+            assert 0.0 <= estimate.low <= estimate.high
+            if math.isfinite(estimate.value):
+                assert estimate.low <= estimate.value * (1 + 1e-9)
+                assert estimate.value <= estimate.high * (1 + 1e-9)
