@@ -1,0 +1,112 @@
+"""`Adapter`: which layers an update touches and with what, and where it is kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import final
+
+import torch
+
+from counterpoise.errors import UsageError
+from counterpoise.lora.dialects import DIALECTS, RESERVED_METADATA, read
+from counterpoise.lora.lowrank import LowRank
+from counterpoise.lora.names import key_fault, nearest, shown
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """Layer path -> update, plus metadata (text -> text); `source` is the file it came from, if any.
+
+    Paths for a pipeline begin with the component ("unet.down_blocks.0..."), as in diffusers files; for
+    a plain module they do not. UsageError if empty or misnamed. Equal means the same layers bit for bit
+    and the same metadata.
+    """
+
+    layers: Mapping[str, LowRank]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise UsageError("an adapter needs at least one layer; this one has none", code="E_EMPTY")
+        for path, update in self.layers.items():
+            fault = key_fault(path) if isinstance(path, str) else "is not text"
+            if fault is not None:
+                raise UsageError(f"layer path {shown(path)!r} {fault}", code="E_KEY")
+            if not isinstance(update, LowRank):
+                kind = type(update).__name__
+                raise UsageError(
+                    f"layer {shown(path)} has a {kind}, expected a LowRank", code="E_UNSUPPORTED"
+                )
+        for key, value in self.metadata.items():
+            if not isinstance(key, str) or not isinstance(value, str) or key in RESERVED_METADATA:
+                names = ", ".join(sorted(RESERVED_METADATA))
+                reason = (
+                    f"metadata entry {shown(key)!r}: expected text -> text under a name other than {names}"
+                )
+                raise UsageError(reason, code="E_METADATA")
+        object.__setattr__(self, "layers", MappingProxyType(dict(sorted(self.layers.items()))))
+        object.__setattr__(self, "metadata", MappingProxyType(dict(sorted(self.metadata.items()))))
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Adapter:
+        """The adapter at `path`: a PEFT folder, a diffusers file, or the folder that holds one.
+
+        Told apart by content. Strict: every tensor is used or RefusedInputError says which is not and
+        why, before a value is read; a file without alphas means alpha = rank, as in diffusers.
+        """
+        layers, metadata = read(Path(path))
+        return Adapter(layers, metadata, source=str(path))
+
+    def save(self, path: str | os.PathLike[str], dialect: str = "diffusers") -> Path:
+        """Write to `path` and return what `load` takes; equal adapters give equal bytes.
+
+        "diffusers": a `.safetensors` file, or a folder to hold one, for `load_lora_weights` (paths that
+        begin with a component) or `load_lora_adapter(prefix=None)`. "peft": a folder for
+        `PeftModel.from_pretrained` on the module that the paths start from (see `component`). Each file
+        is replaced whole; EnvironmentLackError E_WRITE if the disk refuses.
+        """
+        if dialect not in DIALECTS:
+            reason = f"dialect {shown(dialect)!r}: expected one of {', '.join(DIALECTS)}"
+            raise UsageError(f"{reason}{nearest(str(dialect), DIALECTS)}", code="E_DIALECT")
+        return DIALECTS[dialect].write(Path(path), self.layers, self.metadata)
+
+    def component(self, name: str) -> Adapter:
+        """The part under `name` ("unet"), its paths without that prefix, as the component itself has them."""
+        inside = {p.removeprefix(f"{name}."): u for p, u in self.layers.items() if p.startswith(f"{name}.")}
+        if not inside:
+            known = sorted({path.partition(".")[0] for path in self.layers})
+            reason = (
+                f"no layer is under {shown(name)!r}; the paths begin with {', '.join(map(shown, known[:5]))}"
+            )
+            raise UsageError(reason, code="E_NO_MATCH")
+        return Adapter(inside, self.metadata, self.source)
+
+    def prefixed(self, name: str) -> Adapter:
+        """The same updates with paths below `name`: what a pipeline calls its component's layers."""
+        return Adapter({f"{name}.{p}": u for p, u in self.layers.items()}, self.metadata, self.source)
+
+    def fingerprint(self) -> str:
+        """sha256 over paths, alphas, dtypes, shapes and factor bytes: what it does, not its metadata."""
+        digest = hashlib.sha256(b"counterpoise adapter 1\n")
+        for path, update in self.layers.items():
+            digest.update(f"{path}\0".encode() + struct.pack("<d", update.alpha))
+            for tensor in (update.down, update.up):
+                flat = tensor.detach().cpu().contiguous().flatten()
+                digest.update(f"{tensor.dtype}{list(tensor.shape)}\0".encode())
+                digest.update(flat.view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Adapter):
+            return NotImplemented
+        return dict(self.layers) == dict(other.layers) and dict(self.metadata) == dict(other.metadata)
+
+    __hash__ = None  # type: ignore[assignment]

@@ -1,0 +1,51 @@
+"""Writing a file so that a reader sees the old one or the new one, never half of either."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+from counterpoise.errors import EnvironmentLackError
+from counterpoise.lora.names import shown
+
+
+def write_atomic(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write `pieces` to `path` through a temporary file in its folder, synced before it takes the name.
+
+    The folder is made if it is missing. EnvironmentLackError E_WRITE if the disk refuses; whatever
+    happens, an existing file keeps its bytes until the new one is whole.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # Mode 0666 less the umask, as open() would: mkstemp's 0600 would hide the file from others.
+            descriptor = os.open(
+                temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666
+            )
+            with os.fdopen(descriptor, "wb") as file:
+                for piece in pieces:
+                    file.write(piece)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except OSError as error:
+        reason = (
+            f"{shown(path, 300)}: cannot be written ({error.strerror or error}); check space and permissions"
+        )
+        raise EnvironmentLackError(reason, code="E_WRITE", file=str(path)) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":  # Windows cannot open a folder for syncing.
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,126 @@
+"""Whether an adapter fits a model: every layer found by name, of a kind and shape that can take it.
+
+In: a model's layers, an adapter. Out: nothing, or a refusal that names the layer, what it is, what was
+expected, and the nearest names. Nothing is changed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from counterpoise.errors import RefusedInputError, UsageError
+from counterpoise.lora.adapter import Adapter
+from counterpoise.lora.layers import KINDS, layer_fault
+from counterpoise.lora.lowrank import LowRank
+from counterpoise.lora.names import ADAPTER_NAME_RULE, is_adapter_name, nearest, shown
+
+# Width of the text features that cross-attention reads -> who has it (each model's UNet config.json).
+_FAMILY_OF_WIDTH = {768: "stable-diffusion-v1", 1024: "stable-diffusion-v2", 2048: "stable-diffusion-xl-v1"}
+
+
+def check_name(name: object, taken: Mapping[str, object]) -> None:
+    """UsageError if `name` cannot name a further adapter."""
+    if not is_adapter_name(name):
+        raise UsageError(f"adapter name {shown(name)!r}: expected {ADAPTER_NAME_RULE}", code="E_NAME")
+    if name in taken:
+        raise UsageError(
+            f"an adapter named {name!r} is already mounted; choose another name", code="E_DUP_NAME"
+        )
+
+
+def check_strength(name: str, strength: object) -> float:
+    """`strength` as a float; UsageError if it is no finite number."""
+    if isinstance(strength, bool) or not isinstance(strength, int | float) or not math.isfinite(strength):
+        reason = f"strength of {shown(name)!r} is {shown(strength)}: expected a finite number such as 0.8"
+        raise UsageError(reason, code="E_STRENGTH")
+    return float(strength)
+
+
+def check_known(name: object, mounted: Mapping[str, object]) -> None:
+    """UsageError naming the nearest if no adapter `name` is mounted."""
+    if name not in mounted:
+        listed = ", ".join(mounted) or "none"
+        reason = (
+            f"no adapter named {shown(name)!r} is mounted (mounted: {listed}){nearest(str(name), mounted)}"
+        )
+        raise UsageError(reason, code="E_NAME")
+
+
+def check_fit(adapter: Adapter, modules: Mapping[str, nn.Module], tied: Mapping[str, str]) -> None:
+    """RefusedInputError if a layer of `adapter` is missing, of another kind, of another shape, or tied."""
+    if not isinstance(adapter, Adapter):
+        reason = f"expected an Adapter, got {type(adapter).__name__}; use Adapter.load(path)"
+        raise UsageError(reason, code="E_ADAPTER")
+    missing = [path for path in adapter.layers if path not in modules]
+    if missing:
+        raise _misfit(adapter, "E_NO_MATCH", _missing(adapter, missing, modules))
+    for path, update in adapter.layers.items():
+        fault = layer_fault(modules[path])
+        if fault is not None:
+            raise _misfit(adapter, "E_LAYER", f"layer {shown(path)} {fault}")
+        if path in tied:
+            reason = (
+                f"layer {shown(path)} shares its weight with {shown(tied[path])}: folding would change both"
+            )
+            raise _misfit(adapter, "E_TIED", f"{reason}; untie them first")
+        wrong = update.fault()  # again: a tensor may have changed since the LowRank was made
+        if wrong is not None:
+            raise _misfit(adapter, wrong[0], f"layer {shown(path)}: {wrong[1]}")
+        _check_shape(adapter, path, update, layer=modules[path])
+
+
+def _misfit(adapter: Adapter, code: str, reason: str) -> RefusedInputError:
+    where = f"{shown(adapter.source, 300)}: " if adapter.source else ""
+    return RefusedInputError(f"{where}{reason}", code=code, file=adapter.source)
+
+
+def _missing(adapter: Adapter, missing: list[str], modules: Mapping[str, nn.Module]) -> str:
+    layers = [path for path, module in modules.items() if type(module) in KINDS]
+    # Two of the five get their nearest names: the search is slow on a model of thousands of layers.
+    listed = [shown(path) + (nearest(path, layers) if i < 2 else "") for i, path in enumerate(missing[:5])]
+    hint = f"{len(missing)} of {len(adapter.layers)} layers are not in this model: {' | '.join(listed)}"
+    parts = {path.partition(".")[0] for path in modules if path}
+    homes = [part for part in sorted(parts) if all(f"{part}.{path}" in modules for path in missing)]
+    if homes:
+        hint += f". They are all in {homes[0]!r}: mount adapter.prefixed({homes[0]!r})"
+    return hint
+
+
+def _check_shape(adapter: Adapter, path: str, update: LowRank, *, layer: nn.Module) -> None:
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    if tuple(weight.shape) == update.weight_shape:
+        return
+    reason = (
+        f"layer {shown(path)} has weight {list(weight.shape)} but the update is {list(update.weight_shape)}"
+    )
+    if "attn2.to_k" in path or "attn2.to_v" in path:
+        made = _FAMILY_OF_WIDTH.get(update.weight_shape[-1] if len(update.weight_shape) == 2 else 0)
+        has = _FAMILY_OF_WIDTH.get(weight.shape[-1])
+        if made and made != has:
+            reason += f": made for {made}, model is {has or 'another'}"
+    raise _misfit(adapter, "E_SHAPE", f"{reason}; use an adapter made for this model")
+
+
+def tied_layers(modules: Mapping[str, nn.Module]) -> dict[str, str]:
+    """Path of each layer whose weight lies in the same memory as another's -> that other's path."""
+    spans: dict[int, list[tuple[int, int, str]]] = {}
+    for path, module in modules.items():
+        for name, tensor in module.named_parameters(path, recurse=False):
+            if tensor.is_meta or not tensor.numel() or tensor.layout != torch.strided:
+                continue
+            begin = tensor.data_ptr()
+            reach = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True)) + 1
+            home = tensor.untyped_storage().data_ptr()
+            spans.setdefault(home, []).append((begin, begin + reach * tensor.element_size(), name))
+    tied: dict[str, str] = {}
+    for found in spans.values():
+        for i, (begin, end, name) in enumerate(found if len(found) > 1 else ()):
+            for other_begin, other_end, other in found[:i] + found[i + 1 :]:
+                if begin < other_end and other_begin < end and name.endswith(".weight"):
+                    tied.setdefault(name.removesuffix(".weight"), other)
+    return tied

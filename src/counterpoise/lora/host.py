@@ -1,0 +1,162 @@
+"""`Host`: a model and the adapters mounted on it; every move is a transaction.
+
+In: a module or a diffusers pipeline. Bare: nothing of ours is in it. Mounted: adapters act beside the
+weights, through forward hooks. Folded: they are in the weights, and the model is stock modules without
+hooks. Each move is worked out and checked whole, then made; any exception leaves all as it was.
+Not for use from several threads at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import final
+
+import torch
+
+from counterpoise.errors import StateError, UsageError
+from counterpoise.lora.adapter import Adapter
+from counterpoise.lora.fit import check_fit, check_known, check_name, check_strength, tied_layers
+from counterpoise.lora.layers import all_modules, roots
+from counterpoise.lora.moves import Mount, Record, carry_out, check_unchanged, plan
+from counterpoise.lora.weights import model_digest
+
+
+@final
+class Host:
+    """A model whose layers have paths, and the adapters mounted on it.
+
+    `model` is an `nn.Module` (paths as in `named_modules`) or a diffusers pipeline (paths begin with the
+    component's name); else UsageError. Making a Host changes nothing.
+    """
+
+    def __init__(self, model: object) -> None:
+        self._model = model
+        self._modules = all_modules(model)
+        self._now = Record()
+
+    @property
+    def model(self) -> object:
+        """What this host was made for."""
+        return self._model
+
+    @property
+    def state(self) -> str:
+        """ "bare", "mounted" or "folded"."""
+        return "folded" if self._now.folded else "mounted" if self._now.mounts else "bare"
+
+    @property
+    def strengths(self) -> dict[str, float]:
+        """The mounted adapters' strengths by name, sorted."""
+        return {name: mount.strength for name, mount in sorted(self._now.mounts.items())}
+
+    def fingerprint(self) -> str:
+        """sha256 over the model's own parameters and buffers as they lie in it now (names, dtypes, shapes,
+        bytes): mounting leaves it, folding changes it, restore() brings it back."""
+        return model_digest(roots(self._model))
+
+    def mount(self, adapter: Adapter, *, name: str = "default", strength: float = 1.0) -> None:
+        """Add `adapter` under `name`; in a folded host it is folded in.
+
+        UsageError for the name or strength; RefusedInputError E_NO_MATCH, E_SHAPE, E_LAYER, E_TIED or
+        E_NONFINITE where the adapter does not fit the model.
+        """
+        check_name(name, self._now.mounts)
+        checked = check_strength(name, strength)
+        if not self._now.mounts:  # parts of a bare model may have been replaced since
+            self._modules = all_modules(self._model)
+        check_fit(adapter, self._modules, tied_layers(self._modules))
+        self._move({**self._now.mounts, name: Mount(adapter, checked)}, folded=self._now.folded)
+
+    def unmount(self, name: str) -> None:
+        """Take the adapter `name` away; in a folded host the rest is folded anew from W0."""
+        check_known(name, self._now.mounts)
+        rest = {key: mount for key, mount in self._now.mounts.items() if key != name}
+        self._move(rest, folded=self._now.folded and bool(rest))
+
+    def set_strengths(self, strengths: Mapping[str, float]) -> None:
+        """Change the strengths of the named adapters, all at once; a folded host is folded anew from W0."""
+        if not isinstance(strengths, Mapping):
+            raise UsageError(
+                f"expected {{name: strength}}, got {type(strengths).__name__}", code="E_STRENGTH"
+            )
+        mounts = dict(self._now.mounts)
+        for name, strength in strengths.items():
+            check_known(name, mounts)
+            checked = check_strength(name, strength)
+            if checked != mounts[name].strength:
+                mounts[name] = Mount(mounts[name].adapter, checked)
+        self._move(mounts, folded=self._now.folded)
+
+    def fold(self, *, dtype: torch.dtype = torch.float32) -> None:
+        """Put the whole stack into the weights, accumulated in `dtype` (float32 or float64), rounded once.
+
+        Always from exact W0 and in the order of names, so the result depends on no history. Again is the
+        same. StateError if nothing is mounted; UsageError E_OVERFLOW if a weight would not stay finite.
+        """
+        if dtype not in (torch.float32, torch.float64):
+            raise UsageError(f"fold accumulates in float32 or float64, not {dtype}", code="E_DTYPE")
+        if not self._now.mounts:
+            raise StateError("nothing is mounted, so there is nothing to fold; mount first", code="E_STATE")
+        self._move(self._now.mounts, folded=True, dtype=dtype)
+
+    def unfold(self) -> None:
+        """Give W0 back bit for bit and let the adapters act beside it again; StateError if not folded."""
+        if not self._now.folded:
+            raise StateError(f"the host is {self.state}, not folded; fold first", code="E_STATE")
+        self._move(self._now.mounts, folded=False)
+
+    def restore(self, *, force: bool = False) -> None:
+        """Take everything away, from any state: W0 bit for bit, checked against its sha256 at first mount.
+
+        StateError E_CHANGED, with nothing done, if others changed a layer meanwhile. `force` restores
+        nevertheless: folded layers get W0 back, unfolded ones keep what the others wrote.
+        """
+        if not force:
+            check_unchanged(self._now, self._modules, self._now.entries)
+        self._move({}, folded=False, trust=True)
+
+    @contextmanager
+    def mounted(self, adapter: Adapter, *, strength: float = 1.0, name: str | None = None) -> Iterator[Host]:
+        """`adapter` for the length of a block; at its end, however it comes, that one alone is taken away
+        and the host is folded or not as it was before."""
+        mounts = self._now.mounts
+        if name is None:
+            name = next(free for i in range(len(mounts) + 1) if (free := f"mounted-{i + 1}") not in mounts)
+        check_name(name, mounts)
+        before = self._now.folded
+        try:
+            self.mount(adapter, name=name, strength=strength)
+            yield self
+        finally:
+            own = self._now.mounts.get(name)
+            if own is not None and own.adapter is adapter:
+                rest = {key: mount for key, mount in self._now.mounts.items() if key != name}
+                self._move(rest, folded=before and bool(rest))
+
+    def _move(
+        self,
+        mounts: Mapping[str, Mount],
+        *,
+        folded: bool,
+        dtype: torch.dtype | None = None,
+        trust: bool = False,
+    ) -> None:
+        """Go to where `mounts` are folded or beside, or raise and be where it was; `trust` skips the check
+        that nobody else changed the weights that are about to be written."""
+        now = self._now
+        new, writes = plan(
+            now, self._modules, mounts, target=replace(now, folded=folded, dtype=dtype or now.dtype)
+        )
+        written = {id(weight) for weight, _ in writes}
+        if not trust:
+            check_unchanged(
+                now, self._modules, (p for p in now.entries if id(self._modules[p].weight) in written)
+            )
+        try:
+            carry_out(now, new, writes)
+            self._now = new
+        except BaseException:
+            self._now = now
+            raise

@@ -1,0 +1,98 @@
+"""A model's own weights: hashed, copied, and overwritten all or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from counterpoise.errors import StateError
+from counterpoise.lora.layers import join
+
+_CHUNK = 2**24
+
+
+def _feed(digest: hashlib._Hash, tensor: Tensor) -> None:
+    digest.update(f"{tensor.dtype}{list(tensor.shape)}\0".encode())
+    flat = tensor.detach().contiguous().flatten()
+    for begin in range(0, flat.numel(), _CHUNK):  # in pieces: a large weight on a GPU is not copied whole
+        digest.update(flat[begin : begin + _CHUNK].cpu().view(torch.uint8).numpy().data)
+
+
+def tensor_digest(tensor: Tensor) -> str:
+    """sha256 of dtype, shape and bytes, wherever the tensor lies."""
+    digest = hashlib.sha256()
+    _feed(digest, tensor)
+    return digest.hexdigest()
+
+
+def model_digest(roots: Mapping[str, nn.Module]) -> str:
+    """sha256 over every parameter and buffer (names, dtypes, shapes, bytes), in the order of their names."""
+    named = {
+        join(prefix, name): tensor
+        for prefix, root in roots.items()
+        for tensors in (
+            root.named_parameters(remove_duplicate=False),
+            root.named_buffers(remove_duplicate=False),
+        )
+        for name, tensor in tensors
+    }
+    digest = hashlib.sha256(b"counterpoise host 1\n")
+    for name in sorted(named):
+        if named[name].is_meta:
+            reason = f"{name} has no values in memory (meta device); load the model without offloading"
+            raise StateError(reason, code="E_META")
+        digest.update(f"{name}\0".encode())
+        _feed(digest, named[name])
+    return digest.hexdigest()
+
+
+@final
+@dataclass(frozen=True)
+class Original:
+    """W0 of a folded layer, kept to be given back; `digest` was taken before anything was folded.
+
+    (The seam for a compact correction: whatever replaces the full copy only needs `value`.)
+    """
+
+    copy: Tensor
+    digest: str
+
+    @staticmethod
+    def of(weight: Tensor, digest: str) -> Original:
+        """A copy of `weight` as it is now."""
+        with torch.inference_mode(False):
+            return Original(weight.detach().clone(), digest)
+
+    def value(self, path: str) -> Tensor:
+        """W0, proven to be the bytes that were hashed; else StateError E_ORIGINAL."""
+        if tensor_digest(self.copy) != self.digest:
+            reason = f"the kept original of {path} is not what was hashed at mount; reload the model"
+            raise StateError(reason, code="E_ORIGINAL")
+        return self.copy
+
+
+def overwrite(weight: Tensor, value: Tensor) -> None:
+    """Put `value` into the storage of `weight`: whoever holds the parameter sees it, flags stay."""
+    with torch.inference_mode(weight.is_inference()), torch.no_grad():
+        weight.copy_(value)
+
+
+@contextmanager
+def written(values: Iterable[tuple[Tensor, Tensor]]) -> Iterator[None]:
+    """Overwrite each weight with its value; any exception here or in the block puts all of them back."""
+    before: list[tuple[Tensor, Tensor]] = []
+    try:
+        for weight, value in values:
+            before.append((weight, weight.detach().clone()))
+            overwrite(weight, value)
+        yield
+    except BaseException:
+        for weight, old in reversed(before):
+            overwrite(weight, old)
+        raise
