@@ -18,6 +18,10 @@ _KEPT = frozenset(
     | {"fill", "stroke", "fill-opacity", "stroke-opacity", "stroke-width", "stroke-dasharray"}
     | {"stroke-linecap", "text-anchor", "font-size", "font-weight"}
 )
+_INHERITED = (
+    *("fill", "fill-opacity", "stroke", "stroke-opacity", "stroke-width", "stroke-dasharray"),
+    *("stroke-linecap", "text-anchor", "font-size", "font-weight"),
+)
 _LENGTHY = re.compile(r"-?\d+\.\d{2,}(?:e-?\d+)?")
 
 
@@ -33,19 +37,34 @@ def render(chart: Any, label: str) -> Markup:
 
 
 def _strip(node: ElementTree.Element) -> None:
-    """Keep what is drawn: local names, the attributes that matter, two decimals at most."""
+    """Keep what is drawn: local names, the attributes that matter, one decimal, no groups without a use."""
     node.tag = node.tag.rpartition("}")[2]
     kept = {k: _LENGTHY.sub(_rounded, v) for k, v in node.attrib.items() if k in _KEPT}
-    node.attrib.clear()
-    node.attrib.update(kept)
-    for child in list(node):
+    children: list[ElementTree.Element] = []
+    for child in node:
         empty = child.tag.endswith("}path") and child.get("class") in {"background", "foreground"}
         if empty and not child.get("fill") and not child.get("stroke"):
-            node.remove(child)
-        else:
-            _strip(child)
-            if child.tag == "g" and not len(child):
-                node.remove(child)
+            continue
+        _strip(child)
+        if child.tag == "g" and not child.attrib:
+            children += child
+        elif child.tag != "g" or len(child):
+            children.append(child)
+    node[:] = children
+    node.attrib.clear()
+    node.attrib.update(kept)
+    if node.tag == "g":
+        _hoist(node)
+
+
+def _hoist(group: ElementTree.Element) -> None:
+    """What all the children of a group have in common is said once, by the group."""
+    for name in _INHERITED:
+        values = {child.get(name) for child in group}
+        if len(group) > 1 and len(values) == 1 and None not in values:
+            group.set(name, values.pop() or "")
+            for child in group:
+                del child.attrib[name]
 
 
 def _rounded(match: re.Match[str]) -> str:

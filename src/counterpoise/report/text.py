@@ -13,16 +13,21 @@ NOT_MEASURED = "not measured"
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
+# Spelt out rather than as control pictures (U+241B): many systems have no glyph for those.
+_NAMES = tuple(
+    "NUL SOH STX ETX EOT ENQ ACK BEL BS TAB LF VT FF CR SO SI DLE "  # noqa: SIM905 (a table on two lines)
+    "DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US".split()
+)
+
+
 def visible(text: str) -> str:
-    """The text with every control, format or surrogate character as a symbol: ESC is ␛, U+202E ⟨U+202E⟩."""
-    return "".join(_symbol(c) if unicodedata.category(c) in _HIDDEN else c for c in text)
+    """The text with every control, format or surrogate character spelt out: ⟨ESC⟩, ⟨U+202E⟩."""
+    return "".join(_spelt(c) if unicodedata.category(c) in _HIDDEN else c for c in text)
 
 
-def _symbol(char: str) -> str:
+def _spelt(char: str) -> str:
     code = ord(char)
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "␡" if code == 0x7F else f"⟨U+{code:04X}⟩"
+    return f"⟨{_NAMES[code]}⟩" if code < len(_NAMES) else f"⟨U+{code:04X}⟩"
 
 
 def clip(text: str, limit: int) -> str:
