@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -25,8 +26,9 @@ def picture_file(arm: tuple[int, str], prompt: tuple[int, str], seed: int) -> st
 def png_bytes(picture: np.ndarray) -> bytes:
     """uint8 (height, width, 3) as PNG, the same bytes each time."""
     stream = io.BytesIO()
-    # Level 1 costs less than half of level 6's time for pictures a fifth larger; drawing must not wait.
-    Image.fromarray(picture).save(stream, "PNG", compress_level=1)
+    # Run lengths only: a quarter of the time of Pillow's default at the same size (64 x 64, 0.14 ms), since
+    # sampled pictures carry noise in which a search for longer repeats finds nothing.
+    Image.fromarray(picture).save(stream, "PNG", compress_type=zlib.Z_RLE)
     return stream.getvalue()
 
 
