@@ -148,10 +148,15 @@ class TestContext:
     @pytest.mark.parametrize("fold", [False, True])
     def test_exceptions_in_the_body(self, model, error, fold):
         host, before = Host(model), picture_of(model)
-        with pytest.raises(error), host.mounted(adapter_for(model)):
-            if fold:
-                host.fold()
-            raise error
+
+        def body():
+            with host.mounted(adapter_for(model)):
+                if fold:
+                    host.fold()
+                raise error
+
+        with pytest.raises(error):
+            body()
         assert host.state == "bare"
         assert picture_of(model) == before
 

@@ -15,8 +15,12 @@ from counterpoise.lora.container import refuse
 from counterpoise.lora.names import shown
 
 PEFT_PREFIX = "base_model.model."
-# ".default" is the adapter's name, which some writers leave in.
-_ROLE = re.compile(r"(?P<path>.+)\.(?:lora_(?P<factor>[AB])(?:\.default)?\.weight|(?P<alpha>alpha))")
+# ".default" is the adapter's name, which some writers leave in; ".lora.down" is what diffusers' own
+# training scripts still write (convert_state_dict_to_diffusers), ".lora_linear_layer" for text encoders.
+_ROLE = re.compile(
+    r"(?P<path>.+)\.(?:lora_(?P<factor>[AB])(?:\.default)?\.weight|(?P<alpha>alpha)"
+    r"|(?:lora|lora_linear_layer)\.(?P<side>down|up)\.weight)"
+)
 _FACTOR_ROLES = {"A": "down", "B": "up"}
 _KOHYA = re.compile(r"(lora_(?:unet|te[123]?|prior|transformer)_\w+?)\.(?:lora_(?:down|up)\.weight|alpha)")
 
@@ -38,7 +42,7 @@ UNSUPPORTED_KINDS: tuple[tuple[str, str], ...] = (
     (r"^lora_(unet|te[123]?|prior|transformer)_", "the kohya dialect"),
     (r"^lycoris_", "the LyCORIS dialect"),
     (r"^diffusion_model\.|^(double|single)_blocks\.", "the original-model dialect"),
-    (r"\.processor\.|\.lora\.(down|up)\.|lora_linear_layer|_lora\.(down|up)\.", "the old diffusers dialect"),
+    (r"\.processor\.|_lora\.(down|up)\.", "the old diffusers dialect (processor.to_q_lora)"),
     (r"\.lora_(down|up)\b", "the lora_down/lora_up dialect"),
     (r"\.lora_[AB]$", "the dialect without .weight"),
 )
@@ -63,7 +67,7 @@ def layer_keys(path: Path, keys: Iterable[str]) -> dict[str, dict[str, str]]:
             strange.append(key)
             continue
         layer = match["path"].removeprefix(PEFT_PREFIX)
-        role = "alpha" if match["alpha"] else _FACTOR_ROLES[match["factor"]]
+        role = match["side"] or match["alpha"] or _FACTOR_ROLES[match["factor"]]
         roles = found.setdefault(layer, {})
         if role in roles:
             raise _twice(path, layer, (roles[role], key))

@@ -1,0 +1,75 @@
+"""Loads a stock diffusers pipeline from a folder, and says in one line why it can't."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from counterpoise.errors import RefusedInputError, UsageError
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+NETWORKS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3", "vae")
+
+
+def load_pipeline(folder: Path, *, device: str = "cpu") -> DiffusionPipeline:
+    """The pipeline in `folder`, fp32, eval mode, without gradients; nothing is fetched from anywhere.
+
+    Raises UsageError when the folder is not a pipeline's, RefusedInputError when its files are damaged.
+    """
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise UsageError(
+            f"no model at {folder}: expected a diffusers folder with model_index.json, or the name 'world'",
+            code="E_MODEL_MISSING",
+            file=str(folder),
+        )
+    _quieten()
+    from diffusers import DiffusionPipeline
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pipeline = DiffusionPipeline.from_pretrained(
+                folder, local_files_only=True, torch_dtype=torch.float32, use_safetensors=True
+            )
+    except Exception as error:
+        raise RefusedInputError(
+            f"the model in {folder} does not load ({type(error).__name__}: {error}); "
+            "is the download complete?",
+            code="E_MODEL_DAMAGED",
+            file=str(folder),
+        ) from error
+    for network in networks(pipeline).values():
+        network.requires_grad_(False).eval()
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
+
+
+def networks(pipeline: Any) -> dict[str, torch.nn.Module]:
+    """The pipeline's networks by component name, in a fixed order."""
+    found = {name: getattr(pipeline, name, None) for name in NETWORKS}
+    return {name: part for name, part in found.items() if isinstance(part, torch.nn.Module)}
+
+
+def folder_sha256(folder: Path) -> str:
+    """sha256 over the names and bytes of all files under `folder`: the identity of a model on disk."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(file.relative_to(folder).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _quieten() -> None:
+    """Importing diffusers on a machine without torchvision warns about image processors we never use."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    logging.getLogger("diffusers").setLevel(logging.ERROR)

@@ -1,0 +1,95 @@
+"""Draws cells with a stock pipeline: each picture from its own prompt and its own seed's noise.
+
+Comes in: a loaded Stable Diffusion pipeline and how to draw. Goes out: uint8 pictures. The loop, the
+scheduler and the networks are diffusers' own; here is only what makes a picture depend on its cell alone:
+noise from a CPU generator a seed, embeddings a prompt, batches of one fixed size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+import torch
+
+DTYPES = ("float32", "bfloat16")
+
+
+@final
+@dataclass(slots=True)
+class Painter:
+    """A Drawer. Make a new one whenever weights or adapters of the text encoder change (it caches).
+
+    guidance: classifier-free guidance scale, 1 draws without. steps: sampler steps. batch_size: pictures
+    drawn together; a shorter rest is filled up, so that float sums are those of a full batch.
+    dtype: "float32", or "bfloat16" for autocast over fp32 weights.
+    """
+
+    pipeline: Any
+    guidance: float = 1.0
+    steps: int = 20
+    negative_prompt: str = ""
+    batch_size: int = 32
+    dtype: str = "float32"
+    _embeddings: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
+        """Pictures uint8 (n, height, width, 3) for n prompts and n seeds."""
+        if len(prompts) != len(seeds):
+            raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds")
+        parts = []
+        for start in range(0, len(prompts), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            parts.append(self._batch(list(prompts[part]), list(seeds[part])))
+        return np.concatenate(parts)
+
+    def noise(self, seeds: Sequence[int]) -> torch.Tensor:
+        """Starting noise (n, channels, h, w), float32; row i depends on seeds[i] alone."""
+        unet = self.pipeline.unet
+        size = unet.config.sample_size
+        height, width = (size, size) if isinstance(size, int) else size
+        shape = (unet.config.in_channels, height, width)
+        rows = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return torch.stack(rows)
+
+    @torch.no_grad()
+    def embed(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Text embeddings (n, tokens, width), each prompt encoded once and alone."""
+        for prompt in prompts:
+            if prompt not in self._embeddings:
+                self._embeddings[prompt] = self.pipeline.encode_prompt(
+                    prompt, self.pipeline.device, 1, False
+                )[0]
+        return torch.cat([self._embeddings[prompt] for prompt in prompts])
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """The autocast context that this painter draws in."""
+        if self.dtype == "float32":
+            return nullcontext()
+        return torch.autocast(self.pipeline.device.type, getattr(torch, self.dtype))
+
+    def latents(self, prompts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
+        """Final latents of at most one batch, in the pipeline's scale (no decoding)."""
+        guided = self.guidance > 1
+        with self.precision():
+            result = self.pipeline(
+                prompt_embeds=self.embed(prompts),
+                negative_prompt_embeds=self.embed([self.negative_prompt] * len(prompts)) if guided else None,
+                latents=self.noise(seeds).to(self.pipeline.device),
+                guidance_scale=self.guidance,
+                num_inference_steps=self.steps,
+                output_type="latent",
+            )
+        return result.images
+
+    @torch.no_grad()
+    def _batch(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
+        n, lack = len(prompts), self.batch_size - len(prompts)
+        latents = self.latents(prompts + prompts[-1:] * lack, seeds + seeds[-1:] * lack)
+        with self.precision():
+            decoded = self.pipeline.vae.decode(latents / self.pipeline.vae.config.scaling_factor).sample
+        pixels = (decoded.float().clamp(-1, 1) + 1) * 127.5
+        return pixels.round().byte().permute(0, 2, 3, 1).cpu().numpy()[:n]

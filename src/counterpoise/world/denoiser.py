@@ -1,0 +1,72 @@
+"""Trains the world's UNet and text encoder together on the latents of captioned drawings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from torch import nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from counterpoise.lora.training import Progress, Schedule, train
+
+CAPTION_DROPOUT = 0.1  # the share of captions replaced by "", which guidance needs
+
+
+def tokenize(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> torch.Tensor:
+    """int64 (n, tokens), padded to the tokenizer's length as StableDiffusionPipeline pads."""
+    ids = tokenizer(
+        list(captions), padding="max_length", max_length=tokenizer.model_max_length, truncation=True
+    )["input_ids"]
+    return torch.tensor(ids)
+
+
+def diffusion_target(
+    scheduler: DDIMScheduler, clean: torch.Tensor, noise: torch.Tensor, steps: torch.Tensor
+) -> torch.Tensor:
+    """What the UNet is to predict: noise or velocity, as scheduler.config.prediction_type says."""
+    kind = scheduler.config.prediction_type
+    if kind == "epsilon":
+        return noise
+    if kind == "v_prediction":
+        return scheduler.get_velocity(clean, noise, steps)
+    raise ValueError(f"prediction_type {kind!r} is not one of epsilon, v_prediction")
+
+
+def train_denoiser(
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
+    schedule: Schedule,
+    *,
+    scheduler: DDIMScheduler,
+    latents: torch.Tensor,
+    tokens: torch.Tensor,
+    empty: torch.Tensor,
+    checkpoint: Path,
+    progress: Progress = lambda step, total, loss: None,
+) -> list[tuple[int, float]]:
+    """Mean squared error of the prediction at uniformly drawn time steps, captions dropped at times.
+
+    latents: (n, 4, h, w), already times the scaling factor. tokens: (n, length). empty: (length,).
+    """
+    unet.set_attn_processor(AttnProcessor())  # faster than SDPA at this size on a CPU
+    device = unet.device
+
+    def loss_of(generator: torch.Generator) -> torch.Tensor:
+        rows = torch.randint(len(latents), (schedule.batch,), generator=generator)
+        clean, ids = latents[rows], tokens[rows].clone()
+        ids[torch.rand(schedule.batch, generator=generator) < CAPTION_DROPOUT] = empty
+        noise = torch.randn(clean.shape, generator=generator)
+        steps = torch.randint(scheduler.config.num_train_timesteps, (schedule.batch,), generator=generator)
+        target = diffusion_target(scheduler, clean, noise, steps)
+        noisy = scheduler.add_noise(clean, noise, steps)
+        with torch.autocast(device.type, torch.bfloat16):
+            hidden = text_encoder(ids.to(device))[0]
+            output = unet(noisy.to(device), steps.to(device), hidden).sample
+        return (output.float() - target.to(device)).square().mean()
+
+    both = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
+    return train(both, loss_of, schedule, checkpoint=checkpoint, progress=progress)

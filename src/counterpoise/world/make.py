@@ -1,0 +1,185 @@
+"""Makes the world's model from nothing: draw, train the autoencoder, the denoiser and the reader, save.
+
+Every stage leaves a checkpoint in the work folder; the same call goes on where a killed one stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+
+from counterpoise.lora.training import Schedule
+from counterpoise.world import model as parts
+from counterpoise.world.autoencoder import encode, psnr, train_vae
+from counterpoise.world.data import DataSet, make_dataset
+from counterpoise.world.denoiser import tokenize, train_denoiser
+from counterpoise.world.reader import accuracy, train_reader
+from counterpoise.world.table import load_table
+
+DATA_SEED, HELD_OUT_SEED = 1, 2
+
+StageProgress = Callable[[str, int, int, float], None]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How much of everything: the defaults made the weights that ship."""
+
+    drawings: int = 40_000
+    held_out: int = 4_000
+    vae: Schedule = field(default_factory=lambda: Schedule(steps=1900, batch=32, lr=2e-3, seed=11))
+    denoiser: Schedule = field(
+        default_factory=lambda: Schedule(
+            steps=7500, batch=64, lr=1e-3, warmup=200, seed=12, ema=0.999, save_every=250
+        )
+    )
+    reader: Schedule = field(default_factory=lambda: Schedule(steps=1500, batch=64, lr=2e-3, seed=13))
+
+
+FAST = Recipe(
+    drawings=1000,
+    held_out=1000,
+    vae=Schedule(steps=4, batch=8, lr=2e-3, seed=11, save_every=2),
+    denoiser=Schedule(steps=4, batch=8, lr=1e-3, seed=12, ema=0.999, save_every=2),
+    reader=Schedule(steps=4, batch=8, lr=2e-3, seed=13, save_every=2),
+)
+
+
+@final
+class Workshop:
+    """The stages of one making, in a work folder; each returns what it made, from disk if it is there."""
+
+    def __init__(
+        self,
+        work: Path,
+        recipe: Recipe,
+        *,
+        device: str = "cpu",
+        progress: StageProgress = lambda stage, step, total, loss: None,
+    ) -> None:
+        self.work = work
+        self.recipe = recipe
+        self.device = device
+        self.table = load_table()
+        self.figures: dict[str, Any] = {}
+        self._progress = progress
+
+    def data(self) -> tuple[DataSet, DataSet]:
+        """Drawings to learn from and drawings held out."""
+
+        def report(done: int, total: int) -> None:
+            self._progress("drawing", done, total, float("nan"))
+
+        return (
+            make_dataset(self.work, self.recipe.drawings, seed=DATA_SEED, progress=report),
+            make_dataset(self.work, self.recipe.held_out, seed=HELD_OUT_SEED, progress=report),
+        )
+
+    def vae(self, data: DataSet, held_out: DataSet) -> AutoencoderKL:
+        """The trained autoencoder."""
+        vae = _seeded(parts.new_vae).to(self.device)
+        started = time.monotonic()
+        log = train_vae(
+            vae,
+            np.asarray(data.images),
+            self.recipe.vae,
+            checkpoint=self.work / "vae.ckpt",
+            progress=self._stage("autoencoder"),
+        )
+        self._note("vae", started, log, psnr_db=round(psnr(vae, held_out.images[:500]), 2))
+        return vae
+
+    def pipeline(self, data: DataSet, vae: AutoencoderKL) -> Any:
+        """The whole pipeline, its UNet and text encoder trained on the latents of `data`."""
+        tokenizer = parts.new_tokenizer(parts.caption_words(self.table), self.work / "tokenizer")
+        end = tokenizer.eos_token_id
+        unet = _seeded(parts.new_unet).to(self.device)
+        text_encoder = _seeded(lambda: parts.new_text_encoder(len(tokenizer), end)).to(self.device)
+        latents = self._latents(data, vae) * vae.config.scaling_factor
+        started = time.monotonic()
+        log = train_denoiser(
+            unet,
+            text_encoder,
+            self.recipe.denoiser,
+            scheduler=parts.new_scheduler(),
+            latents=latents,
+            tokens=tokenize(tokenizer, data.captions),
+            empty=tokenize(tokenizer, [""])[0],
+            checkpoint=self.work / "denoiser.ckpt",
+            progress=self._stage("denoiser"),
+        )
+        self._note("denoiser", started, log)
+        return parts.assemble(vae=vae, unet=unet, text_encoder=text_encoder, tokenizer=tokenizer)
+
+    def reader(self, data: DataSet, held_out: DataSet, vae: AutoencoderKL) -> Any:
+        """The reader, trained on drawings and on their reconstructions."""
+        decoded = self.decoded(self._latents(data, vae)[: len(data.images) // 4], vae)
+        started = time.monotonic()
+        reader = train_reader(
+            self.table.attributes,
+            [np.asarray(data.images), decoded],
+            data.labels,
+            self.recipe.reader,
+            checkpoint=self.work / "reader.ckpt",
+            progress=self._stage("reader"),
+        )
+        found = accuracy(reader, held_out.images, held_out.labels)
+        reader.card["accuracy"] = {name: round(figure.right, 5) for name, figure in found.items()}
+        self._note("reader", started, [])
+        return reader
+
+    @torch.no_grad()
+    def decoded(self, latents: torch.Tensor, vae: AutoencoderKL) -> np.ndarray:
+        """Reconstructions uint8 (n, h, w, 3) of unscaled latents."""
+        out = []
+        for part in latents.split(100):
+            with torch.autocast(self.device, torch.bfloat16):
+                pixels = vae.decode(part.to(self.device)).sample
+            pixels = (pixels.float().clamp(-1, 1) + 1) * 127.5
+            out.append(pixels.round().byte().permute(0, 2, 3, 1).cpu().numpy())
+        return np.concatenate(out)
+
+    def make(self, out: Path) -> None:
+        """Runs every stage and writes model, reader and training figures under `out`."""
+        data, held_out = self.data()
+        vae = self.vae(data, held_out)
+        pipeline = self.pipeline(data, vae)
+        reader = self.reader(data, held_out, vae)
+        parts.save(pipeline, out / "model")
+        reader.save(out / "reader")
+        (out / "training.json").write_text(json.dumps(self.figures, indent=1) + "\n", "utf-8")
+
+    def _latents(self, data: DataSet, vae: AutoencoderKL) -> torch.Tensor:
+        file = self.work / "latents.pt"
+        if not file.exists():
+            partial = file.with_suffix(".tmp")
+            torch.save(encode(vae, data.images), partial)
+            partial.replace(file)
+        latents: torch.Tensor = torch.load(file, weights_only=True)
+        return latents
+
+    def _stage(self, name: str) -> Callable[[int, int, float], None]:
+        return lambda step, total, loss: self._progress(name, step, total, loss)
+
+    def _note(self, stage: str, started: float, log: list[tuple[int, float]], **more: float) -> None:
+        self.figures[stage] = {
+            "seconds_this_run": round(time.monotonic() - started, 1),
+            "loss": [(step, round(loss, 5)) for step, loss in log],
+            **more,
+        }
+
+
+def _seeded(new: Callable[[], Any]) -> Any:
+    """Initial weights from seed 0, the caller's random state left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return new()
