@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from counterpoise.errors import CounterpoiseError, RefusedInputError
 from counterpoise.lora import Adapter, LowRank
 from counterpoise.lora.layers import match_layers
 
@@ -33,7 +36,7 @@ class Net(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(self.point(self.grouped(self.dilated(self.conv(x)).relu())))
-        return self.fc(self.block["out"](input=self.block["fc"](x.mean((2, 3))).tanh()))
+        return self.fc(self.block["out"](self.block["fc"](x.mean((2, 3))).tanh()))
 
 
 def net(dtype: torch.dtype = torch.float32, seed: int = 0) -> Net:
@@ -137,3 +140,27 @@ def pair(path: str = "fc", rank: int = 2, *, width: int = 6, out: int = 5) -> di
         f"{path}.lora_A.weight": torch.ones(rank, width),
         f"{path}.lora_B.weight": torch.ones(out, rank),
     }
+
+
+def peft_folder(folder, tensors, **config):
+    folder.mkdir(exist_ok=True)
+    save_tensors(
+        folder / "adapter_model.safetensors", {f"base_model.model.{k}": t for k, t in tensors.items()}
+    )
+    full = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, **config}
+    (folder / "adapter_config.json").write_text(json.dumps(full))
+    return folder
+
+
+def refusal(path) -> CounterpoiseError:
+    begun = time.perf_counter()
+    with pytest.raises(RefusedInputError) as caught:
+        Adapter.load(path)
+    assert time.perf_counter() - begun < 2
+    error = caught.value
+    assert error.exit_code == 4
+    assert "\n" not in str(error)
+    assert str(error).isprintable()
+    assert str(path)[:20] in str(error)
+    assert error.to_dict()["code"] == error.code
+    return error

@@ -167,6 +167,12 @@ def test_global_matmul_precision_does_not_reach_the_fold():
     assert prints[0] == prints[1]
 
 
+def test_a_layer_called_with_a_keyword():
+    model, x = net(), torch.ones(2, 6)
+    with Host(model).mounted(linear_adapter()):
+        assert torch.equal(model.fc(input=x), model.fc(x))
+
+
 def test_gradients_flow_through_a_mounted_adapter():
     model, x = net(), picture().requires_grad_()
     with Host(model).mounted(adapter_for(model)):
