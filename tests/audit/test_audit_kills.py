@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import random
 import signal
@@ -85,6 +86,7 @@ def doomed(folder: Path, point: int, arms: Sequence[Arm] = ARMS) -> Callable[[],
         connect = sqlite3.connect
         sqlite3.connect = lambda *args, **kwargs: connect(*args, factory=Connection, **kwargs)
         os.replace, os.fsync, os.unlink, os.mkdir = map(counted, (os.replace, os.fsync, os.unlink, os.mkdir))
+        builtins.open = counted(open)
         audit(folder, arms)
 
     return work
@@ -104,7 +106,7 @@ def test_killed_at_any_step_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
         deaths += 1
         audit(folder, arms)
         assert (contents(folder), rows(folder)) == expected, f"killed at step {point}"
-    assert deaths > 60
+    assert deaths > 40
 
 
 def test_killed_again_and_again_it_still_arrives(tmp_path: Path) -> None:
@@ -141,12 +143,13 @@ def test_real_sigkill_at_random_moments(tmp_path: Path) -> None:
     assert rows(tmp_path / "run") == rows(tmp_path / "undisturbed")
 
 
-def test_lost_and_cut_pictures_are_drawn_again_and_strangers_kept(tmp_path: Path) -> None:
+def test_lost_cut_and_altered_pictures_are_drawn_again_and_strangers_kept(tmp_path: Path) -> None:
     audit(tmp_path / "run")
     before = contents(tmp_path / "run")
     pictures = sorted((tmp_path / "run").rglob("*.png"))
     pictures[0].unlink()
     pictures[4].write_bytes(pictures[4].read_bytes()[:20])
+    pictures[5].write_bytes(pictures[5].read_bytes()[:-1] + b"?")
     (pictures[0].parent / "99.png").write_bytes(b"an orphan")
     (pictures[0].parent / "8.png.tmp").write_bytes(b"a leftover")
     (pictures[0].parent / "notes.txt").write_bytes(b"mine")

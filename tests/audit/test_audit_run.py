@@ -232,16 +232,16 @@ def test_a_second_writer_is_refused_and_readers_are_not(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sync, calls = os.fsync, []
+    replace, calls = os.replace, []
 
-    def full(handle: int) -> None:
-        calls.append(handle)
-        if len(calls) == 11:  # the second batch's: a batch syncs four files and three or four folders
+    def full(source: str, target: str) -> None:
+        calls.append(target)
+        if len(calls) == 7:
             raise OSError(28, "No space left on device")
-        sync(handle)
+        replace(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
+        patch.setattr(os, "replace", full)
         with pytest.raises(EnvironmentLackError, match="No space left on device"):
             run(tmp_path / "run")
     with read_run(tmp_path / "run") as evidence:

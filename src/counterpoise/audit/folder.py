@@ -19,7 +19,7 @@ from . import database
 from .cells import cells_of
 from .evidence import Evidence
 from .identity import canonical, check_arms, check_same_arm, check_same_run, describe_arm, describe_run
-from .pictures import sweep
+from .pictures import intact, settle, sweep
 from .spec import AuditSpec
 
 
@@ -44,6 +44,7 @@ def open_run(
                 for arm in arms:
                     _plan(connection, spec, arm, folder)
             _reconcile(connection, folder)
+        opened.callback(settle)
         yield Evidence(folder, connection)
 
 
@@ -92,18 +93,11 @@ def _plan(connection: sqlite3.Connection, spec: AuditSpec, arm: Arm, folder: Pat
 
 
 def _reconcile(connection: sqlite3.Connection, folder: Path) -> None:
-    """Make files and rows agree: rows whose file is gone or cut short are drawn again, orphans are swept."""
-    rows = connection.execute("SELECT cell, file, size FROM picture").fetchall()
-    lost = [(cell,) for cell, file, size in rows if not _has_size(folder / file, size)]
+    """Make files and rows agree: pictures that are gone or altered are drawn again, orphans are swept."""
+    rows = connection.execute("SELECT cell, file, size, sha256 FROM picture").fetchall()
+    lost = [(cell,) for cell, file, size, digest in rows if not intact(folder / file, size, digest)]
     with database.transaction(connection):
         connection.executemany("DELETE FROM observation WHERE cell = ?", lost)
         connection.executemany("DELETE FROM picture WHERE cell = ?", lost)
     gone = {cell for (cell,) in lost}
-    sweep(folder, {file for cell, file, _ in rows if cell not in gone})
-
-
-def _has_size(path: Path, size: int) -> bool:
-    try:
-        return path.stat().st_size == size
-    except FileNotFoundError:
-        return False
+    sweep(folder, {file for cell, file, _, _ in rows if cell not in gone})
