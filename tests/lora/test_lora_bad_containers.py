@@ -89,6 +89,8 @@ CONTAINERS = {
     "A15 HTML": (b"\n<!DOCTYPE html><html>log in</html>", "E_NOT_SAFETENSORS"),
     "A15 zeros": (bytes(4096), "E_HEADER_JSON"),
     "no tensors": (container({}), "E_EMPTY"),
+    "200,000 tensors": (container(b'{"a":{"data_offsets":0},' * 200_000), "E_HEADER_SIZE"),
+    "ten million lists": (container(b'{"a":[' + b"[]," * 10_000_000 + b"[]]}"), "E_HEADER_SIZE"),
     "header of 33 MB": (container(b"{" + b" " * (33 * 2**20)), "E_HEADER_SIZE"),
 }  # fmt: skip
 

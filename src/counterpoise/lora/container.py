@@ -27,6 +27,8 @@ from counterpoise.errors import RefusedInputError
 from counterpoise.lora.names import key_fault, shown
 
 LARGEST_HEADER = 32 * 2**20
+# A mixture-of-experts adapter has some 36,000 tensors; decoding millions would take seconds and gigabytes.
+MOST_TENSORS = 50_000
 LARGEST_METADATA_VALUE = 2**20
 MOST_METADATA_KEYS = 1000
 
@@ -152,6 +154,9 @@ def read_header(path: Path, file: BinaryIO) -> Header:
     raw = file.read(length)
     if not raw.startswith(b"{"):
         raise refuse(path, "E_HEADER_JSON", "the header does not begin with '{'; not a safetensors file")
+    if raw.count(b'"data_offsets"') > MOST_TENSORS or raw.count(b"{") + raw.count(b"[") > 8 * MOST_TENSORS:
+        reason = f"has a header of more than {MOST_TENSORS} tensors; that is no adapter, give a LoRA file"
+        raise refuse(path, "E_HEADER_SIZE", reason)
     entries = strict_json(path, raw, what="the header", code="E_HEADER_JSON")
     metadata = _metadata(path, entries.pop("__metadata__", {}))
     slots = {key: _slot(path, key, entry) for key, entry in entries.items()}

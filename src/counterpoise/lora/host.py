@@ -154,9 +154,8 @@ class Host:
             check_unchanged(
                 now, self._modules, (p for p in now.entries if id(self._modules[p].weight) in written)
             )
-        try:
-            carry_out(now, new, writes)
-            self._now = new
-        except BaseException:
-            self._now = now
-            raise
+
+        def settle(record: Record) -> None:
+            self._now = record
+
+        carry_out(now, new, writes, settle=settle)

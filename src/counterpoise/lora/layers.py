@@ -84,8 +84,9 @@ def layer_fault(module: nn.Module) -> str | None:
         kinds = ", ".join(kind.name for kind in KINDS.values())
         return f"is a {type(module).__module__}.{type(module).__name__}; plain {kinds} are supported"
     weight = module.weight
-    if not isinstance(weight, nn.Parameter) or weight.dtype not in FACTOR_DTYPES:
-        return f"has weights of type {getattr(weight, 'dtype', type(weight).__name__)}; floats are supported"
+    if type(weight) is not nn.Parameter or weight.dtype not in FACTOR_DTYPES:
+        kind = f"{type(weight).__name__} of {getattr(weight, 'dtype', 'no dtype')}"
+        return f"has as its weight a {kind}; plain floating-point parameters are supported"
     if weight.is_meta:
         return "has no weights in memory (meta device); load the model without offloading to disk"
     return None

@@ -6,7 +6,7 @@ record and what to write into which weight. Only `carry_out` touches the model, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import final
 
@@ -17,7 +17,7 @@ from counterpoise.errors import StateError
 from counterpoise.lora.adapter import Adapter
 from counterpoise.lora.names import shown
 from counterpoise.lora.stack import Beside, Entries, Entry, folded
-from counterpoise.lora.weights import Original, tensor_digest, written
+from counterpoise.lora.weights import Original, overwrite, tensor_digest
 
 Modules = Mapping[str, nn.Module]
 Writes = list[tuple[Tensor, Tensor]]
@@ -134,19 +134,29 @@ def _beside(now: Record, modules: Modules, path: str, *, stack: Entries) -> Besi
     return old if old is not None and old.entries is stack else Beside(modules[path], stack)
 
 
-def carry_out(now: Record, new: Record, writes: Writes) -> None:
-    """Write and hook; after any exception the model is as it was before."""
+def carry_out(now: Record, new: Record, writes: Writes, *, settle: Callable[[Record], None]) -> None:
+    """Write, hook, and `settle` the new record; after any exception the model and record are as before.
+
+    `settle` is the last thing tried: an interrupt finds either all of the move done or none of it.
+    """
+    before: Writes = []
     try:
-        with written(writes):
-            for beside in new.hooks.values():
-                beside.attach()
-            for path, beside in now.hooks.items():
-                if new.hooks.get(path) is not beside:
-                    beside.detach()
+        for weight, value in writes:
+            before.append((weight, weight.detach().clone()))
+            overwrite(weight, value)
+        for beside in new.hooks.values():
+            beside.attach()
+        for path, beside in now.hooks.items():
+            if new.hooks.get(path) is not beside:
+                beside.detach()
+        settle(new)
     except BaseException:
+        for weight, old in reversed(before):
+            overwrite(weight, old)
         for path, beside in new.hooks.items():
             if now.hooks.get(path) is not beside:
                 beside.detach()
         for beside in now.hooks.values():
             beside.attach()
+        settle(now)
         raise

@@ -91,6 +91,9 @@ class Beside:
         key = (weight.device, weight.dtype)
         if self._built_for != key:
             self._pair = stacked(self.entries, device=weight.device, dtype=weight.dtype)
+            if self._pair is not None and not all(bool(factor.isfinite().all()) for factor in self._pair):
+                # Finite factors can exceed float16 where their product does not.
+                self._pair = stacked(self.entries, device=weight.device, dtype=torch.float32)
             self._built_for = key
         return self._pair
 

@@ -1,10 +1,9 @@
-"""A model's own weights: hashed, copied, and overwritten all or not at all."""
+"""A model's own weights: hashed, copied, overwritten in place."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -81,18 +80,3 @@ def overwrite(weight: Tensor, value: Tensor) -> None:
     """Put `value` into the storage of `weight`: whoever holds the parameter sees it, flags stay."""
     with torch.inference_mode(weight.is_inference()), torch.no_grad():
         weight.copy_(value)
-
-
-@contextmanager
-def written(values: Iterable[tuple[Tensor, Tensor]]) -> Iterator[None]:
-    """Overwrite each weight with its value; any exception here or in the block puts all of them back."""
-    before: list[tuple[Tensor, Tensor]] = []
-    try:
-        for weight, value in values:
-            before.append((weight, weight.detach().clone()))
-            overwrite(weight, value)
-        yield
-    except BaseException:
-        for weight, old in reversed(before):
-            overwrite(weight, old)
-        raise
