@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from counterpoise.errors import CounterpoiseError, RefusedInputError
 from counterpoise.lora import Adapter, LowRank
 from counterpoise.lora.layers import match_layers
+from counterpoise.lora.names import shown
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
@@ -161,6 +162,6 @@ def refusal(path) -> CounterpoiseError:
     assert error.exit_code == 4
     assert "\n" not in str(error)
     assert str(error).isprintable()
-    assert str(path)[:20] in str(error)
+    assert shown(str(path)[:20]) in str(error)
     assert error.to_dict()["code"] == error.code
     return error

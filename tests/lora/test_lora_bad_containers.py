@@ -16,7 +16,7 @@ from lora_cases import (
     save_tensors,
 )
 
-from counterpoise.errors import RefusedInputError
+from counterpoise.errors import RefusedInputError, UsageError
 from counterpoise.lora import Adapter
 
 # --- A: the container ----------------------------------------------------------------------------
@@ -170,6 +170,24 @@ def test_what_is_no_regular_file(tmp_path):
     real = linear_adapter().save(tmp_path / "sub" / "real.safetensors")
     os.symlink(real, tmp_path / "link.safetensors")
     assert Adapter.load(tmp_path / "link.safetensors") == linear_adapter()
+
+
+@pytest.mark.parametrize("path", ["a\0b", "x" * 5000, "~/nothing-here"])
+def test_paths_that_lead_nowhere(path):
+    assert refusal(path).code in {"E_MISSING", "E_NOT_READABLE"}
+
+
+@pytest.mark.parametrize("path", ["", None, 3, b"bytes"])
+def test_what_is_no_path(path):
+    for call in (Adapter.load, linear_adapter().save):
+        with pytest.raises(UsageError, match="expected a file or folder"):
+            call(path)
+
+
+def test_a_hostile_file_name_is_shown_escaped(tmp_path):
+    path = tmp_path / "a\x1b[31m\n.safetensors"
+    path.write_bytes(b"")
+    assert "a\\x1b[31m\\n.safetensors" in str(refusal(path))
 
 
 def test_a_file_cut_short_while_being_read(tmp_path, monkeypatch):

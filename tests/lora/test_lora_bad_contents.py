@@ -23,6 +23,8 @@ from lora_cases import (
 
 from counterpoise.errors import RefusedInputError
 from counterpoise.lora import Adapter, Host
+from counterpoise.lora.config import UNSUPPORTED_FIELDS
+from counterpoise.lora.keys import UNSUPPORTED_KINDS, kind_of
 
 # --- B: the content ------------------------------------------------------------------------------
 
@@ -69,6 +71,12 @@ CONTENTS = {
     "B17 kohya": (keyed("lora_unet_x.lora_down.weight"), "E_UNSUPPORTED", "kohya"),
     "B17 kohya alpha": (pair() | {"lora_te_x.alpha": torch.tensor(1.0)}, "E_UNSUPPORTED", "kohya"),
     "B17 old diffusers": (keyed("unet.a.processor.to_q_lora.down.weight"), "E_UNSUPPORTED", "old diffusers"),
+    "B17 bias values": (keyed("x.bias_values"), "E_UNSUPPORTED", "sparse bias"),
+    "B17 saved modules": (keyed("x.modules_to_save.weight"), "E_UNSUPPORTED", "modules_to_save"),
+    "B17 LyCORIS": (keyed("lycoris_x.alphas"), "E_UNSUPPORTED", "LyCORIS"),
+    "B17 original names": (pair("double_blocks.0.qkv"), "E_UNSUPPORTED", "original-model"),
+    "B17 lora_down": (keyed("transformer.x.lora_down.weight"), "E_UNSUPPORTED", "lora_down"),
+    "B17 no .weight": (keyed("x.lora_A", "x.lora_B"), "E_UNSUPPORTED", "without .weight"),
     "B17 target_parameters": (
         keyed("x.base_layer.lora_A.weight", "x.base_layer.lora_B.weight"), "E_UNSUPPORTED", "bare parameter",
     ),
@@ -106,6 +114,7 @@ CONFIGS = {
     "r of another file": ({"r": 8}, "E_RANK"),
     "r is text": ({"r": "2"}, "E_CONFIG"),
     "alpha true": ({"lora_alpha": True}, "E_CONFIG"),
+    "alpha of 400 digits": ({"lora_alpha": 10**400}, "E_CONFIG"),
     "alpha null": ({"lora_alpha": None}, "E_CONFIG"),
     "patterns are a list": ({"alpha_pattern": [1]}, "E_CONFIG"),
     "B27 evil regex": ({"alpha_pattern": {"(a+)+$": 1}}, "E_CONFIG"),
@@ -122,6 +131,20 @@ CONFIGS = {
     "saved modules": ({"modules_to_save": ["norm"]}, "E_UNSUPPORTED"),
     "transposed": ({"fan_in_fan_out": True}, "E_UNSUPPORTED"),
 }
+
+
+@pytest.mark.parametrize("field", UNSUPPORTED_FIELDS)
+def test_every_unsupported_config_field_is_refused_by_name(tmp_path, field):
+    error = refusal(peft_folder(tmp_path / "p", pair(), **{field: {"a": 1}}))
+    assert error.code == "E_UNSUPPORTED"
+    assert UNSUPPORTED_FIELDS[field] in str(error)
+
+
+def test_every_unsupported_kind_has_a_case_here():
+    refused = {
+        kind_of(key) for tensors, code, _ in CONTENTS.values() if code == "E_UNSUPPORTED" for key in tensors
+    }
+    assert {kind for _, kind in UNSUPPORTED_KINDS} <= refused
 
 
 @pytest.mark.parametrize("case", CONFIGS)

@@ -20,6 +20,7 @@ from safetensors import safe_open
 
 from counterpoise.errors import EnvironmentLackError, UsageError
 from counterpoise.lora import Adapter, LowRank
+from counterpoise.lora.dialects import DIALECTS
 
 
 def odd_adapter() -> Adapter:
@@ -39,7 +40,7 @@ def odd_adapter() -> Adapter:
     return Adapter(layers, {"title": "odd ü", "ss_tag_frequency": "{not json", "empty": ""})
 
 
-@pytest.mark.parametrize("dialect", ["diffusers", "peft"])
+@pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("prefix", [None, "unet", "text_encoder_2"])
 def test_a_round_trip_returns_every_tensor_and_alpha(tmp_path, dialect, prefix):
     adapter = odd_adapter() if prefix is None else odd_adapter().prefixed(prefix)
@@ -79,7 +80,7 @@ def test_two_components_keep_their_own_numbers(tmp_path):
         min_size=1,
         max_size=6,
     ),
-    st.sampled_from(["peft", "diffusers"]),
+    st.sampled_from(sorted(DIALECTS)),
 )
 def test_any_names_ranks_and_alphas_survive(tmp_path_factory, described, dialect):
     g = torch.Generator().manual_seed(0)

@@ -29,6 +29,9 @@ REFUSED_CALLS = {
     "NaN strength": (lambda h, a: h.mount(a, name="b", strength=math.nan), "E_STRENGTH"),
     "infinite strength": (lambda h, a: h.mount(a, name="b", strength=math.inf), "E_STRENGTH"),
     "true strength": (lambda h, a: h.mount(a, name="b", strength=True), "E_STRENGTH"),
+    "strength of 400 digits": (lambda h, a: h.mount(a, name="b", strength=10**400), "E_STRENGTH"),
+    "strength past float32": (lambda h, a: h.mount(a, name="b", strength=1e300), "E_OVERFLOW"),
+    "strength past float32 later": (lambda h, a: h.set_strengths({"first": 1e300}), "E_OVERFLOW"),
     "text strength": (lambda h, a: h.mount(a, name="b", strength="1"), "E_STRENGTH"),
     "no adapter": (lambda h, a: h.mount("file.safetensors", name="b"), "E_ADAPTER"),
     "unknown unmount": (lambda h, a: h.unmount("frist"), "E_NAME"),
@@ -106,11 +109,12 @@ def test_an_sdxl_adapter_on_sd15_is_told_apart():
 def test_a_fold_that_overflows_is_refused_before_anything_is_written(dtype):
     model = net(dtype)
     host = Host(model)
-    host.mount(adapter_for(model), name="a")
+    layers = {p: LowRank(u.down * 100, u.up, u.alpha) for p, u in adapter_for(model).layers.items()}
+    host.mount(Adapter(layers), name="a")
     host.fold()
     before = picture_of(model), host.strengths
     with pytest.raises(UsageError, match="lower the strength") as caught:
-        host.set_strengths({"a": 1e5 if dtype == torch.float16 else 1e39})
+        host.set_strengths({"a": 1e5 if dtype == torch.float16 else 1e38})
     assert caught.value.code == "E_OVERFLOW"
     assert (picture_of(model), host.strengths) == before
     host.restore()

@@ -19,6 +19,13 @@ from counterpoise.lora.lowrank import LowRank
 from counterpoise.lora.names import key_fault, nearest, shown
 
 
+def _path(path: object) -> Path:
+    """`path` as a Path; UsageError E_PATH for what names nothing (an empty text would mean this folder)."""
+    if not isinstance(path, str | os.PathLike) or not str(path):
+        raise UsageError(f"path is {shown(repr(path))}: expected a file or folder", code="E_PATH")
+    return Path(path)
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class Adapter:
@@ -62,7 +69,7 @@ class Adapter:
         Told apart by content. Strict: every tensor is used or RefusedInputError says which is not and
         why, before a value is read; a file without alphas means alpha = rank, as in diffusers.
         """
-        layers, metadata = read(Path(path))
+        layers, metadata = read(_path(path))
         return Adapter(layers, metadata, source=str(path))
 
     def save(self, path: str | os.PathLike[str], dialect: str = "diffusers") -> Path:
@@ -76,7 +83,7 @@ class Adapter:
         if dialect not in DIALECTS:
             reason = f"dialect {shown(dialect)!r}: expected one of {', '.join(DIALECTS)}"
             raise UsageError(f"{reason}{nearest(str(dialect), DIALECTS)}", code="E_DIALECT")
-        return DIALECTS[dialect].write(Path(path), self.layers, self.metadata)
+        return DIALECTS[dialect].write(_path(path), self.layers, self.metadata)
 
     def component(self, name: str) -> Adapter:
         """The part under `name` ("unet"), its paths without that prefix, as the component itself has them."""

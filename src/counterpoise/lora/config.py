@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from counterpoise.lora.container import refuse
-from counterpoise.lora.lowrank import LowRank
+from counterpoise.lora.lowrank import LowRank, is_finite_number
 from counterpoise.lora.names import shown
 
 _OFF: tuple[object, ...] = (None, False, {}, [], "")
@@ -77,8 +77,9 @@ def _refuse_unsupported(path: Path, config: Mapping[str, Any]) -> None:
 
 
 def _number(path: Path, field: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise refuse(path, "E_CONFIG", f"{field} is {shown(value)!r}: expected a finite number")
+    if not is_finite_number(value):
+        raise refuse(path, "E_CONFIG", f"{field} is {shown(value, 40)!r}: expected a finite number")
+    assert isinstance(value, int | float)
     return value
 
 

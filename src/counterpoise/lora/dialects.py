@@ -47,15 +47,19 @@ _INTEGERS = ("I64", "I32", "I16", "I8", "U8")
 
 def locate(path: Path) -> tuple[Path, Path | None]:
     """The tensor file that `path` (a file or an adapter's folder) means, and its PEFT config if any."""
-    if path.is_dir():
-        files = sorted(item for item in path.iterdir() if item.name.endswith(".safetensors"))
+    try:
+        items = sorted(path.iterdir()) if path.is_dir() else None
+    except (OSError, ValueError) as error:
+        raise refuse(path, "E_NOT_READABLE", f"cannot be read ({shown(error)}); check the path") from None
+    if items is not None:
+        files = [item for item in items if item.name.endswith(".safetensors")]
         if len(files) > 1:
             listed = ", ".join(shown(item.name, 80) for item in files[:5])
             raise refuse(
                 path, "E_AMBIGUOUS", f"holds {len(files)} .safetensors files ({listed}); name one of them"
             )
         if not files:
-            pickles = [item for item in path.iterdir() if item.suffix in {".bin", ".pt", ".ckpt"}]
+            pickles = [item for item in items if item.suffix in {".bin", ".pt", ".ckpt"}]
             hint = " (a pickle is never loaded)" if pickles else ""
             raise refuse(
                 path, "E_MISSING", f"holds no .safetensors file{hint}; give an adapter's folder or file"

@@ -6,7 +6,6 @@ expected, and the nearest names. Nothing is changed.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from counterpoise.errors import RefusedInputError, UsageError
 from counterpoise.lora.adapter import Adapter
 from counterpoise.lora.layers import KINDS, layer_fault
-from counterpoise.lora.lowrank import LowRank
+from counterpoise.lora.lowrank import LowRank, is_finite_number
 from counterpoise.lora.names import ADAPTER_NAME_RULE, is_adapter_name, nearest, shown
 
 # Width of the text features that cross-attention reads -> who has it (each model's UNet config.json).
@@ -34,10 +33,21 @@ def check_name(name: object, taken: Mapping[str, object]) -> None:
 
 def check_strength(name: str, strength: object) -> float:
     """`strength` as a float; UsageError if it is no finite number."""
-    if isinstance(strength, bool) or not isinstance(strength, int | float) or not math.isfinite(strength):
-        reason = f"strength of {shown(name)!r} is {shown(strength)}: expected a finite number such as 0.8"
+    if not is_finite_number(strength):
+        reason = f"strength of {shown(name)!r} is {shown(strength, 40)}: expected a finite number such as 0.8"
         raise UsageError(reason, code="E_STRENGTH")
+    assert isinstance(strength, int | float)
     return float(strength)
+
+
+def check_reach(adapter: Adapter, strength: float) -> None:
+    """UsageError E_OVERFLOW if strength * alpha / rank takes a factor past what float32 holds."""
+    most = torch.finfo(torch.float32).max
+    for path, update in adapter.layers.items():
+        factor = strength * update.scale
+        if abs(factor) * float(update.up.detach().abs().max()) > most:
+            reason = f"strength {strength:g} makes a scale of {factor:g}, past float32, in {shown(path)}"
+            raise UsageError(f"{reason}; lower the strength", code="E_OVERFLOW")
 
 
 def check_known(name: object, mounted: Mapping[str, object]) -> None:

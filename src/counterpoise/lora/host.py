@@ -17,7 +17,7 @@ import torch
 
 from counterpoise.errors import StateError, UsageError
 from counterpoise.lora.adapter import Adapter
-from counterpoise.lora.fit import check_fit, check_known, check_name, check_strength, tied_layers
+from counterpoise.lora.fit import check_fit, check_known, check_name, check_reach, check_strength, tied_layers
 from counterpoise.lora.layers import all_modules, roots
 from counterpoise.lora.moves import Mount, Record, carry_out, check_unchanged, plan
 from counterpoise.lora.weights import model_digest
@@ -67,6 +67,7 @@ class Host:
         if not self._now.mounts:  # parts of a bare model may have been replaced since
             self._modules = all_modules(self._model)
         check_fit(adapter, self._modules, tied_layers(self._modules))
+        check_reach(adapter, checked)
         self._move({**self._now.mounts, name: Mount(adapter, checked)}, folded=self._now.folded)
 
     def unmount(self, name: str) -> None:
@@ -86,6 +87,7 @@ class Host:
             check_known(name, mounts)
             checked = check_strength(name, strength)
             if checked != mounts[name].strength:
+                check_reach(mounts[name].adapter, checked)
                 mounts[name] = Mount(mounts[name].adapter, checked)
         self._move(mounts, folded=self._now.folded)
 

@@ -14,6 +14,14 @@ from counterpoise.errors import UsageError
 FACTOR_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
+def is_finite_number(value: object) -> bool:
+    """Whether `value` is a real number that a float can hold (True and False are none)."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an int of hundreds of digits
+        return False
+
+
 def shape_fault(down: tuple[int, ...], up: tuple[int, ...]) -> tuple[str, str] | None:
     """The (code, reason) why factors of these shapes are no low-rank pair, or None where they are one."""
     if len(down) not in (2, 4) or len(up) != len(down):
@@ -69,8 +77,8 @@ class LowRank:
             return wrong
         if isinstance(self.alpha, bool) or not isinstance(self.alpha, int | float):
             return "E_ALPHA", f"alpha is {self.alpha!r}: expected a number"
-        if not math.isfinite(self.alpha):
-            return "E_NONFINITE", f"alpha is {self.alpha}: expected a finite number"
+        if not is_finite_number(self.alpha):
+            return "E_NONFINITE", f"alpha is {str(self.alpha)[:40]}: expected a finite number"
         for role, tensor in (("down", self.down), ("up", self.up)):
             infinite = finite_fault(role, tensor)
             if infinite is not None:
