@@ -122,10 +122,9 @@ def test_the_message_says_what_to_do(tmp_path, case, text):
 
 
 def test_a_header_that_begins_like_a_pickle_is_no_pickle(tmp_path):
-    for i in range(400):  # 0x80 0x02 is a header of 640 bytes
-        path = linear_adapter().save(tmp_path / "a.safetensors")
+    for i in range(0, 640, 8):  # 0x80 0x02 is a header of 640 bytes; headers are padded to 8
         adapter = Adapter(linear_adapter().layers, {"pad": "x" * i})
-        path = adapter.save(path)
+        path = adapter.save(tmp_path / "a.safetensors")
         if path.read_bytes()[:2] == b"\x80\x02":
             assert Adapter.load(path) == adapter
             return

@@ -77,14 +77,14 @@ class Beside:
 
     def attach(self) -> None:
         """Hook onto the layer, before other hooks: they see the output that the folded layer would give."""
-        if self._handle is None:
+        # The layer itself is asked, so that an interrupt anywhere in here or in detach leaves no wrong note.
+        if self._handle is None or self._handle.id not in self.layer._forward_hooks:
             self._handle = self.layer.register_forward_hook(self, with_kwargs=True, prepend=True)
 
     def detach(self) -> None:
         """Leave the layer; again is the same."""
         if self._handle is not None:
             self._handle.remove()
-            self._handle = None
 
     def pair(self, weight: Tensor) -> tuple[Tensor, Tensor] | None:
         """The stack in the weight's dtype on its device: made when first needed, and again after a move."""

@@ -116,14 +116,13 @@ class Trainable:
                     self._flags.append((parameter, parameter.requires_grad))
                     parameter.requires_grad_(False)
             for path in self._factors:
-                handle = self._modules[path].register_forward_hook(
-                    self._hook(path), with_kwargs=True, prepend=True
-                )
-                self._handles.append(handle)
+                layer, hook = self._modules[path], self._hook(path)
+                # One line: an interrupt between hooking and noting the handle would leave the hook behind.
+                self._handles.append(layer.register_forward_hook(hook, with_kwargs=True, prepend=True))
+            return self  # in here: an interrupt after this `try` would find nobody to leave the block
         except BaseException:
             self._leave()
             raise
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -23,12 +23,17 @@ Progress = Callable[[int, int, float], None]
 @final
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """steps of batch pictures at peak learning rate lr (linear warm-up, cosine to zero), seeded."""
+    """steps of batch items at peak learning rate lr, seeded.
+
+    Linear warm-up; then cosine to zero, or, where cooldown is set, flat with a linear cool-down over that
+    many last steps, so that a run can be made longer later and still be the run it would have been.
+    """
 
     steps: int
     batch: int
     lr: float
     warmup: int = 100
+    cooldown: int = 0
     seed: int = 0
     ema: float = 0.0
     save_every: int = 200
@@ -37,6 +42,8 @@ class Schedule:
         """The learning rate's multiplier at a step, in [0, 1]."""
         if step < self.warmup:
             return (step + 1) / self.warmup
+        if self.cooldown:
+            return min(1.0, (self.steps - step) / self.cooldown)
         return 0.5 * (1 + math.cos(math.pi * (step - self.warmup) / max(1, self.steps - self.warmup)))
 
 

@@ -69,7 +69,7 @@ class HeadReader:
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> list[dict[str, Reading]]:
         """images: uint8 (n, size, size, 3); one mapping attribute -> Reading a picture."""
-        pictures = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        pictures = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
         rows: list[dict[str, Reading]] = [{} for _ in range(len(images))]
         for start in range(0, len(images), 128):
             logits = self.network(pictures[start : start + 128])

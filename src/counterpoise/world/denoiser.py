@@ -52,7 +52,9 @@ def train_denoiser(
 
     latents: (n, 4, h, w), already times the scaling factor. tokens: (n, length). empty: (length,).
     """
-    unet.set_attn_processor(AttnProcessor())  # faster than SDPA at this size on a CPU
+    # At this size, on a CPU, plain attention is a fifth faster than the fused kernels.
+    unet.set_attn_processor(AttnProcessor())
+    text_encoder.set_attn_implementation("eager")
     device = unet.device
 
     def loss_of(generator: torch.Generator) -> torch.Tensor:

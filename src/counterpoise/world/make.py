@@ -39,7 +39,7 @@ class Recipe:
     vae: Schedule = field(default_factory=lambda: Schedule(steps=1900, batch=32, lr=2e-3, seed=11))
     denoiser: Schedule = field(
         default_factory=lambda: Schedule(
-            steps=7500, batch=64, lr=1e-3, warmup=200, seed=12, ema=0.999, save_every=250
+            steps=7500, batch=64, lr=8e-4, warmup=200, cooldown=1800, seed=12, ema=0.999, save_every=250
         )
     )
     reader: Schedule = field(default_factory=lambda: Schedule(steps=1500, batch=64, lr=2e-3, seed=13))

@@ -42,7 +42,7 @@ def train_reader(
     labels: int8 (n, attributes), in the order of `attributes`.
     """
     network = HeadNetwork(attributes)
-    truth = torch.from_numpy(np.ascontiguousarray(labels)).long()
+    truth = torch.from_numpy(np.array(labels)).long()
 
     def loss_of(generator: torch.Generator) -> torch.Tensor:
         source = sources[int(torch.randint(len(sources), (), generator=generator))]

@@ -1,0 +1,168 @@
+"""Mixture distillation on a tiny pipeline of the real classes, and the goal's bad inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from counterpoise.diffusion.load import load_pipeline
+from counterpoise.diffusion.painter import Painter
+from counterpoise.errors import UsageError
+from counterpoise.lora import Host
+from counterpoise.lora.training import Schedule
+from counterpoise.measure.reading import Reading
+from counterpoise.remedies.distil import (
+    KEPT,
+    Method,
+    distil,
+    goal_shares,
+    plan_lessons,
+    record_lessons,
+    row_weights,
+)
+from counterpoise.remedies.goal import Goal, load_goal
+from counterpoise.remedies.repair import corrected, observe, repair
+
+GOAL = Goal.model_validate(
+    {
+        "templates": ["a portrait of {}", "a {}"],
+        "held_out": ["of {}"],
+        "keep": ["portrait"],
+        "edit": [
+            {
+                "neutral": "a woman",
+                "attribute": "light",
+                "variants": [
+                    {"phrase": "a man", "reads": "dim", "share": 0.25},
+                    {"phrase": "a portrait", "reads": "bright", "share": 0.75},
+                ],
+            }
+        ],
+    }
+)
+METHOD = Method(
+    ways=16,
+    kept=6,
+    rank=2,
+    alpha=2.0,
+    first=Schedule(steps=30, batch=16, lr=1e-2, warmup=2, seed=1, save_every=10),
+    later=Schedule(steps=4, batch=16, lr=1e-3, warmup=2, seed=2, save_every=2),
+    corrections=1,
+    readings=6,
+)
+
+
+class Brightness:
+    """A judge of the mean colour."""
+
+    name = "brightness"
+    version = "1"
+    attributes = {"light": ("dim", "bright")}  # noqa: RUF012
+
+    def __call__(self, images: np.ndarray) -> Sequence[dict[str, Reading]]:
+        return [{"light": Reading("bright" if image.mean() > 127 else "dim", 1.0)} for image in images]
+
+
+@pytest.fixture
+def painter(tiny_model: Path) -> Painter:
+    return Painter(load_pipeline(tiny_model), guidance=2.0, steps=3, batch_size=8)
+
+
+def test_rows_are_drawn_as_the_goal_shares_them() -> None:
+    rows = plan_lessons(GOAL, METHOD)
+    weights = row_weights(rows, goal_shares(GOAL))
+    for variant, share in enumerate([0.25, 0.75]):
+        mine = torch.tensor([row.variant == variant and row.edit == 0 for row in rows])
+        assert weights[mine].sum() == pytest.approx(share)
+        assert mine.sum() == 8
+    assert weights[torch.tensor([row.edit == KEPT for row in rows])].sum() == 0
+    assert not any("of a woman" == row.neutral for row in rows)  # held out
+
+
+def test_training_lowers_the_loss_and_leaves_the_model_alone(painter: Painter, tmp_path: Path) -> None:
+    host = Host(painter.pipeline)
+    before = host.fingerprint()
+    flags = [p.requires_grad for p in painter.pipeline.unet.parameters()]
+    lessons = record_lessons(painter, GOAL, METHOD, cache=tmp_path)
+    adapter, log = distil(
+        painter,
+        lessons,
+        METHOD,
+        shares=goal_shares(GOAL),
+        schedule=METHOD.first,
+        checkpoint=tmp_path / "a.ckpt",
+    )
+    assert log[-1][1] < log[0][1]
+    assert host.fingerprint() == before
+    assert flags == [p.requires_grad for p in painter.pipeline.unet.parameters()]
+    assert not any(m._forward_hooks for m in painter.pipeline.unet.modules())
+    assert all(path.startswith("unet.") for path in adapter.layers)
+
+
+def test_an_interrupted_repair_ends_at_the_same_adapter(painter: Painter, tmp_path: Path) -> None:
+    whole = repair(painter, Brightness(), GOAL, METHOD, work=tmp_path / "whole")
+
+    class Stop(Exception):
+        pass
+
+    for stage, at in (("teacher", 1), ("distillation", 17), ("distillation", 2)):
+
+        def stop(name: str, step: int, total: int, loss: float, stage=stage, at=at) -> None:  # type: ignore[no-untyped-def]
+            if name == stage and step >= at and (at != 2 or total == METHOD.later.steps):
+                raise Stop
+
+        with pytest.raises(Stop):
+            repair(painter, Brightness(), GOAL, METHOD, work=tmp_path / "cut", progress=stop)
+    resumed = repair(painter, Brightness(), GOAL, METHOD, work=tmp_path / "cut")
+    assert resumed.adapter.fingerprint() == whole.adapter.fingerprint()
+    assert resumed.losses == whole.losses
+
+
+def test_shares_move_against_what_was_read() -> None:
+    shares = corrected(GOAL, goal_shares(GOAL), [{"dim": 0.5, "bright": 0.5}])[0]
+    assert shares == pytest.approx([0.125 / 1.25, 1.125 / 1.25])
+    assert corrected(GOAL, goal_shares(GOAL), [{"dim": 0.25, "bright": 0.75}])[0] == pytest.approx([0.25, 0.75])
+    assert sum(corrected(GOAL, goal_shares(GOAL), [{"dim": 0.0, "bright": 1.0}])[0]) == pytest.approx(1)
+
+
+def test_observed_shares_count_what_is_not_read(painter: Painter) -> None:
+    class Silent(Brightness):
+        def __call__(self, images: np.ndarray) -> Sequence[dict[str, Reading]]:
+            return [{"light": Reading(None, 0.0, "unsure")} for _ in images]
+
+    assert observe(painter, Silent(), GOAL, 3) == [{"dim": 0.0, "bright": 0.0}]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('templates = ["a {}"]\n', "edit"),
+        ('templates = ["a"]\nedit = []', "edit"),
+        ("templates = [", "goal"),
+        (None, "No such file"),
+    ],
+)
+def test_bad_goals_are_one_line(tmp_path: Path, text: str | None, said: str) -> None:
+    file = tmp_path / "goal.toml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UsageError, match=said) as refused:
+        load_goal(file)
+    assert "\n" not in str(refused.value)
+
+
+def test_goals_that_do_not_add_up_or_cannot_be_read() -> None:
+    raw = GOAL.model_dump(by_alias=True)
+    broken = {**raw, "edit": [{**raw["edit"][0], "variants": [{**v, "share": 0.3} for v in raw["edit"][0]["variants"]]}]}
+    with pytest.raises(ValueError, match=r"sum to 0\.6"):
+        Goal.model_validate(broken)
+    with pytest.raises(ValueError, match="both seen and held out"):
+        Goal.model_validate({**raw, "held_out": ["a {}"]})
+    unread = Goal.model_validate({**raw, "edit": [{**raw["edit"][0], "attribute": "mood"}]})
+    with pytest.raises(UsageError, match="does not read 'mood'"):
+        repair(None, Brightness(), unread, replace(METHOD), work=Path())  # type: ignore[arg-type]
