@@ -11,7 +11,7 @@ import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 logging.getLogger("transformers").setLevel(logging.ERROR)
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # two threads stall each other as soon as anything else runs
 
 
 @pytest.fixture(scope="session")

@@ -23,11 +23,14 @@ def train(
     ] = False,
 ) -> None:
     """Make the world's model again from nothing; goes on where it was interrupted."""
+    from counterpoise.world.card import write_card
+    from counterpoise.world.check import check_world
     from counterpoise.world.make import FAST, Recipe, Workshop
 
     with console.bars() as bars:
         Workshop(work, FAST if fast else Recipe(), device=device, progress=bars).make(out)
-    console.out.print(f"model and reader written to {out}")
+        card = write_card(out, check_world(str(out), fast=fast, progress=bars))
+    console.out.print(f"model and reader in {out}, their figures in {card}")
 
 
 @app.command()

@@ -47,6 +47,7 @@ HAIR = {"short": "theCaesarAndSidePart", "bob": "bob", "long": "straight02", "bu
         "spiky": "dreads02"}  # fmt: skip
 CLOTHES = {"hoodie": "hoodie", "blazer": "blazerAndShirt", "overalls": "overallShirt",
            "striped shirt": "striped", "tank top": "tankTop", "strapless top": "strapless"}  # fmt: skip
+LIPS, BROWS = "#e0115f", "#120c0e"
 EYES = ("default", "happy", "side")
 MOUTHS = ("smile", "twinkle")
 
@@ -99,14 +100,13 @@ def _add_faces(components: dict[str, Any]) -> None:
         eyes[f"{name}Lashes"] = {"elements": [*eyes[name]["elements"], lashes]}
     mouths = components["mouth"]["variants"]
     mouths["lipsSmile"] = {"elements": [
-        _path("M24 9 Q35 1 46 6 Q57 1 68 9 Q63 29 46 29 Q29 29 24 9Z", "#c2185b"),
-        _path("M32 11 H60 Q57 19 46 19 Q35 19 32 11Z", "#ffffff")]}  # fmt: skip
+        _path("M18 8 Q34 -4 46 3 Q58 -4 74 8 Q68 34 46 34 Q24 34 18 8Z", LIPS),
+        _path("M28 11 H64 Q60 21 46 21 Q32 21 28 11Z", "#ffffff")]}  # fmt: skip
     mouths["lipsTwinkle"] = {"elements": [
-        _path("M28 13 Q38 4 46 9 Q54 4 64 13 Q56 25 46 25 Q36 25 28 13Z", "#c2185b")]}  # fmt: skip
+        _path("M22 13 Q36 0 46 7 Q56 0 70 13 Q60 31 46 31 Q32 31 22 13Z", LIPS)]}  # fmt: skip
     brows = components["eyebrows"]["variants"]
     brows["thick"] = {"elements": [_path(
-        "M3 17 Q14 3 37 10 L36 17 Q17 12 6 22Z M93 17 Q82 3 59 10 L60 17 Q79 12 90 22Z", "#1a1014",
-        **{"fill-opacity": ".85"})]}  # fmt: skip
+        "M0 18 Q12 -2 39 6 L39 17 Q17 10 5 25Z M96 18 Q84 -2 57 6 L57 17 Q79 10 91 25Z", BROWS)]}  # fmt: skip
     brows["thin"] = {"elements": [_path(
         "M5 14 Q18 4 36 11 Q18 8 5 14Z M91 14 Q78 4 60 11 Q78 8 91 14Z", "#1a1014",
         **{"fill-opacity": ".75"})]}  # fmt: skip

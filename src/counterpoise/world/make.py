@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, final
 
@@ -37,9 +37,10 @@ class Recipe:
     drawings: int = 40_000
     held_out: int = 4_000
     vae: Schedule = field(default_factory=lambda: Schedule(steps=1900, batch=32, lr=2e-3, seed=11))
+    vae_polish: Schedule = field(default_factory=lambda: Schedule(steps=700, batch=32, lr=1e-3, seed=14))
     denoiser: Schedule = field(
         default_factory=lambda: Schedule(
-            steps=7500, batch=64, lr=8e-4, warmup=200, cooldown=1800, seed=12, ema=0.999, save_every=250
+            steps=5000, batch=64, lr=8e-4, warmup=200, cooldown=1250, seed=12, ema=0.999, save_every=250
         )
     )
     reader: Schedule = field(default_factory=lambda: Schedule(steps=1500, batch=64, lr=2e-3, seed=13))
@@ -49,6 +50,7 @@ FAST = Recipe(
     drawings=1000,
     held_out=1000,
     vae=Schedule(steps=4, batch=8, lr=2e-3, seed=11, save_every=2),
+    vae_polish=Schedule(steps=2, batch=8, lr=1e-3, seed=14, save_every=2),
     denoiser=Schedule(steps=4, batch=8, lr=1e-3, seed=12, ema=0.999, save_every=2),
     reader=Schedule(steps=4, batch=8, lr=2e-3, seed=13, save_every=2),
 )
@@ -94,6 +96,13 @@ class Workshop:
             self.recipe.vae,
             checkpoint=self.work / "vae.ckpt",
             progress=self._stage("autoencoder"),
+        )
+        log += train_vae(
+            vae,
+            np.asarray(data.images),
+            self.recipe.vae_polish,
+            checkpoint=self.work / "vae-polish.ckpt",
+            progress=self._stage("polish"),
         )
         self._note("vae", started, log, psnr_db=round(psnr(vae, held_out.images[:500]), 2))
         return vae
@@ -156,7 +165,13 @@ class Workshop:
         reader = self.reader(data, held_out, vae)
         parts.save(pipeline, out / "model")
         reader.save(out / "reader")
-        (out / "training.json").write_text(json.dumps(self.figures, indent=1) + "\n", "utf-8")
+        told = {
+            "recipe": asdict(self.recipe),
+            "data_seed": DATA_SEED,
+            "held_out_seed": HELD_OUT_SEED,
+            **self.figures,
+        }
+        (out / "training.json").write_text(json.dumps(told, indent=1) + "\n", "utf-8")
 
     def _latents(self, data: DataSet, vae: AutoencoderKL) -> torch.Tensor:
         file = self.work / "latents.pt"
