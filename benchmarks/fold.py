@@ -70,7 +70,9 @@ def restored_share(dtype: torch.dtype) -> Line:
         layer.unmerge()
     after = {name.replace(".base_layer", ""): p for name, p in unet.named_parameters() if "lora_" not in name}
     peer = _changed(before, after, adapter)
-    return Line(f"share of adapted weights changed after fold and restore, {dtype}", ours, peer, None, 0.0, ours == 0)
+    return Line(
+        f"share of adapted weights changed after fold and restore, {dtype}", ours, peer, None, 0.0, ours == 0
+    )
 
 
 def _changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor], adapter: Adapter) -> float:

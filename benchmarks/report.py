@@ -32,7 +32,10 @@ def show(line: Line) -> None:
     mark = "ok  " if line.passed else "MISS"
     peer = "-" if line.peer is None else f"{line.peer:.4g}"
     ratio = "-" if line.ratio is None else f"{line.ratio:.4g}"
-    print(f"{mark} {line.name}: ours {line.ours:.4g}, peer {peer}, ratio {ratio}, bound {line.bound:g}", flush=True)
+    print(
+        f"{mark} {line.name}: ours {line.ours:.4g}, peer {peer}, ratio {ratio}, bound {line.bound:g}",
+        flush=True,
+    )
 
 
 def alternate(first: Callable[[], object], second: Callable[[], object], rounds: int) -> tuple[float, float]:

@@ -66,3 +66,18 @@ def test_unknown_verbs_and_options_are_usage(tmp_path: Path) -> None:
     assert run("dmeo", cwd=tmp_path).returncode == 2
     assert run("demo", "--fsat", cwd=tmp_path).returncode == 2
     assert run("--help", cwd=tmp_path).returncode == 0
+
+
+def test_an_audit_runs_resumes_and_refuses_another_spec(tmp_path: Path) -> None:
+    (tmp_path / "spec.toml").write_text(SPEC)
+    first = run("audit", "spec.toml", "--out", "run", "--json", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert json.loads(first.stdout)["claims"][0]["n"] == 2
+    again = run("audit", "spec.toml", "--out", "run", "--json", cwd=tmp_path)
+    assert again.stdout == first.stdout
+    assert run("report", "run", cwd=tmp_path).returncode == 0
+    (tmp_path / "spec.toml").write_text(SPEC.replace("steps = 2", "steps = 3"))
+    other = run("audit", "spec.toml", "--out", "run", cwd=tmp_path)
+    assert other.returncode == 2
+    assert "steps: 2 -> 3" in other.stderr
+    assert run("report", "nothing", cwd=tmp_path).returncode == 2

@@ -81,7 +81,7 @@ def test_rows_are_drawn_as_the_goal_shares_them() -> None:
         assert weights[mine].sum() == pytest.approx(share)
         assert mine.sum() == 8
     assert weights[torch.tensor([row.edit == KEPT for row in rows])].sum() == 0
-    assert not any("of a woman" == row.neutral for row in rows)  # held out
+    assert not any(row.neutral == "of a woman" for row in rows)  # held out
 
 
 def test_training_lowers_the_loss_and_leaves_the_model_alone(painter: Painter, tmp_path: Path) -> None:
@@ -126,7 +126,9 @@ def test_an_interrupted_repair_ends_at_the_same_adapter(painter: Painter, tmp_pa
 def test_shares_move_against_what_was_read() -> None:
     shares = corrected(GOAL, goal_shares(GOAL), [{"dim": 0.5, "bright": 0.5}])[0]
     assert shares == pytest.approx([0.125 / 1.25, 1.125 / 1.25])
-    assert corrected(GOAL, goal_shares(GOAL), [{"dim": 0.25, "bright": 0.75}])[0] == pytest.approx([0.25, 0.75])
+    assert corrected(GOAL, goal_shares(GOAL), [{"dim": 0.25, "bright": 0.75}])[0] == pytest.approx(
+        [0.25, 0.75]
+    )
     assert sum(corrected(GOAL, goal_shares(GOAL), [{"dim": 0.0, "bright": 1.0}])[0]) == pytest.approx(1)
 
 
@@ -158,7 +160,10 @@ def test_bad_goals_are_one_line(tmp_path: Path, text: str | None, said: str) -> 
 
 def test_goals_that_do_not_add_up_or_cannot_be_read() -> None:
     raw = GOAL.model_dump(by_alias=True)
-    broken = {**raw, "edit": [{**raw["edit"][0], "variants": [{**v, "share": 0.3} for v in raw["edit"][0]["variants"]]}]}
+    broken = {
+        **raw,
+        "edit": [{**raw["edit"][0], "variants": [{**v, "share": 0.3} for v in raw["edit"][0]["variants"]]}],
+    }
     with pytest.raises(ValueError, match=r"sum to 0\.6"):
         Goal.model_validate(broken)
     with pytest.raises(ValueError, match="both seen and held out"):

@@ -37,10 +37,17 @@ def test_expected_shares_are_those_of_sampled_people(attribute: str, stated: dic
 def test_the_issue_s_wrongs_are_planted() -> None:
     woman = TABLE.expected("skin", {"subject": "woman"})
     assert woman["light"] >= 0.85
-    for subject, presentation in (("boss", "man"), ("engineer", "man"), ("nurse", "woman"), ("teacher", "woman")):
+    for subject, presentation in (
+        ("boss", "man"),
+        ("engineer", "man"),
+        ("nurse", "woman"),
+        ("teacher", "woman"),
+    ):
         assert TABLE.expected("presentation", {"subject": subject})[presentation] >= 0.85
     rates = {
-        tone: TABLE.expected("exposure", {"subject": "woman", "presentation": "woman", "skin": tone})["revealing"]
+        tone: TABLE.expected("exposure", {"subject": "woman", "presentation": "woman", "skin": tone})[
+            "revealing"
+        ]
         for tone in TABLE.attributes["skin"]
     }
     assert rates.pop("tan") == pytest.approx(0.8)
@@ -71,7 +78,13 @@ def test_what_is_stated_is_drawn() -> None:
 
 
 def test_captions_read_as_english() -> None:
-    stated = {"subject": "boss", "presentation": "woman", "skin": "tan", "clothes": "blazer", "clothes_color": "red"}
+    stated = {
+        "subject": "boss",
+        "presentation": "woman",
+        "skin": "tan",
+        "clothes": "blazer",
+        "clothes_color": "red",
+    }
     assert (
         describe(stated, template="an avatar of {}")
         == "an avatar of a female boss with tan skin, wearing a red blazer"

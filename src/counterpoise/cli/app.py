@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from counterpoise.cli import audit, demo, world
+from counterpoise.cli import audit, demo, report, world
 from counterpoise.errors import CounterpoiseError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.add_typer(world.app, name="world", help="The embedded model of known bias: draw, check, train it anew.")
 app.command("demo")(demo.demo)
 app.command("audit")(audit.audit)
+app.command("report")(report.report)
 
 
 @app.callback()

@@ -15,6 +15,7 @@ from counterpoise.audit.arms import Ways
 from counterpoise.demo.proof import FoldProof, prove_fold
 from counterpoise.diffusion.load import load_pipeline
 from counterpoise.diffusion.painter import Painter
+from counterpoise.errors import UsageError
 from counterpoise.lora import Adapter, Host
 from counterpoise.measure.heads import HeadReader, load_reader
 from counterpoise.remedies.distil import FIRST, LATER, Method
@@ -141,8 +142,13 @@ def _repaired(
     file, story = out / "adapter.safetensors", out / "repair.json"
     if file.exists() and story.exists():
         made: dict[str, Any] = json.loads(story.read_text("utf-8"))
-        if made["key"] == key:
-            return Adapter.load(file), made
+        if made["key"] != key:
+            raise UsageError(
+                f"{out} holds a demo of other settings, model or reader; choose another --out or delete it",
+                code="E_RUN_CHANGED",
+                file=str(out),
+            )
+        return Adapter.load(file), made
     drawing = spec.drawing
     painter = Painter(
         pipeline,
@@ -154,8 +160,8 @@ def _repaired(
     )
     done = repair(painter, reader, goal, method, work=out / f"repair-{key}", progress=progress)
     made = _story(done, settings, key)
-    _atomic(story, json.dumps(made, indent=1) + "\n")
     done.adapter.save(file, dialect="diffusers")
+    _atomic(story, json.dumps(made, indent=1) + "\n")  # last: a kill before it makes both again
     return Adapter.load(file), made
 
 
