@@ -1,1 +1,1 @@
-"""Measurements, side by side with the peer in one process. `python -m benchmarks.NAME --json`: one object a line."""
+"""Measurements beside the peer, in one process: `python -m benchmarks.NAME --json`, one object a line."""

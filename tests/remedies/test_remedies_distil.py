@@ -26,7 +26,7 @@ from counterpoise.remedies.distil import (
     row_weights,
 )
 from counterpoise.remedies.goal import Goal, load_goal
-from counterpoise.remedies.repair import corrected, observe, repair
+from counterpoise.remedies.repair import DAMPING, corrected, observe, repair
 
 GOAL = Goal.model_validate(
     {
@@ -125,7 +125,8 @@ def test_an_interrupted_repair_ends_at_the_same_adapter(painter: Painter, tmp_pa
 
 def test_shares_move_against_what_was_read() -> None:
     shares = corrected(GOAL, goal_shares(GOAL), [{"dim": 0.5, "bright": 0.5}])[0]
-    assert shares == pytest.approx([0.125 / 1.25, 1.125 / 1.25])
+    low, high = 0.25 * 0.5**DAMPING, 0.75 * 1.5**DAMPING
+    assert shares == pytest.approx([low / (low + high), high / (low + high)])
     assert corrected(GOAL, goal_shares(GOAL), [{"dim": 0.25, "bright": 0.75}])[0] == pytest.approx(
         [0.25, 0.75]
     )
@@ -137,7 +138,7 @@ def test_observed_shares_count_what_is_not_read(painter: Painter) -> None:
         def __call__(self, images: np.ndarray) -> Sequence[dict[str, Reading]]:
             return [{"light": Reading(None, 0.0, "unsure")} for _ in images]
 
-    assert observe(painter, Silent(), GOAL, 3) == [{"dim": 0.0, "bright": 0.0}]
+    assert observe(painter, Silent(), GOAL, readings=3) == [{"dim": 0.0, "bright": 0.0}]
 
 
 @pytest.mark.parametrize(

@@ -24,14 +24,14 @@ from counterpoise.remedies.repair import Repair, repair
 from counterpoise.world import MODEL_NAME, model_folder, reader_folder
 
 StageProgress = Callable[[str, int, int, float], None]
-PROOF_N = 100  # pictures a prompt for the folded and the restored arm
+PROOF_N = 60  # pictures a prompt for the folded and the restored arm
 FAST = Method(
     ways=36,
     kept=40,
     first=replace(FIRST, steps=40),
     later=replace(LATER, steps=10),
     corrections=1,
-    readings=12,
+    readings=4,
 )
 
 

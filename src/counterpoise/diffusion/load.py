@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import warnings
 from pathlib import Path
@@ -69,7 +68,11 @@ def folder_sha256(folder: Path) -> str:
 
 
 def _quieten() -> None:
-    """Importing diffusers on a machine without torchvision warns about image processors we never use."""
+    """No hub, no progress bars of others, no warnings about image processors that we never use."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    logging.getLogger("diffusers").setLevel(logging.ERROR)
+    import diffusers.utils.logging as diffusers_logging
+    import transformers.utils.logging as transformers_logging
+
+    for theirs in (transformers_logging, diffusers_logging):
+        theirs.set_verbosity_error()
+        theirs.disable_progress_bar()

@@ -26,9 +26,10 @@ from counterpoise.remedies.distil import (
     goal_shares,
     record_lessons,
 )
-from counterpoise.remedies.goal import Goal
+from counterpoise.remedies.goal import Edit, Goal
 
 AUDIT_SEED = 5_000_000
+DAMPING = 0.85
 FLOOR = 0.02  # a reading of none is taken as this share, so that no weight runs away
 
 
@@ -75,10 +76,9 @@ def repair(
     for i in range(method.corrections):
         with Host(painter.pipeline).mounted(adapter):
             student = replace(painter, _embeddings={})
-            observed = _kept(
-                work / f"read-{i}.json", partial(observe, student, measurer, goal, method.readings)
-            )
-        judged += method.readings * len(goal.edits)
+            look = partial(observe, student, measurer, goal, readings=method.readings, round_=i)
+            observed = _kept(work / f"read-{i}.json", look)
+        judged += sum(_pictures(measurer, edit, method.readings) for edit in goal.edits)
         shares = corrected(goal, shares, observed)
         schedule = replace(method.later, seed=method.later.seed + i)
         adapter, log = distil(
@@ -115,28 +115,44 @@ def check_goal(goal: Goal, measurer: Measurer) -> None:
 
 
 def corrected(goal: Goal, shares: Shares, observed: Sequence[dict[str, float]]) -> list[list[float]]:
-    """Shares for the next round: each variant's, times target over observed for the value it reads as."""
+    """Shares for the next round: each variant's, times target over observed for the value it reads as.
+
+    The ratio is taken to the power DAMPING, since what was observed is itself a sample.
+    """
     found = []
     for edit, old, seen in zip(goal.edits, shares, observed, strict=True):
         target = edit.target()
         new = [
-            share * target[variant.reads] / max(FLOOR, seen.get(variant.reads, 0.0))
+            share * (target[variant.reads] / max(FLOOR, seen.get(variant.reads, 0.0))) ** DAMPING
             for share, variant in zip(old, edit.variants, strict=True)
         ]
         found.append([share / sum(new) for share in new])
     return found
 
 
-def observe(painter: Painter, measurer: Measurer, goal: Goal, readings: int) -> list[dict[str, float]]:
-    """For each edit, the shares read in `readings` pictures over the templates that the repair may see."""
+def observe(
+    painter: Painter, measurer: Measurer, goal: Goal, *, readings: int, round_: int = 0
+) -> list[dict[str, float]]:
+    """For each edit, the shares read over the templates that the repair may see.
+
+    readings: pictures for each value that the attribute can take. round_: every round has seeds of its own,
+    so that a correction does not fit one set of them.
+    """
     found = []
-    for i, edit in enumerate(goal.edits):
-        prompts = [goal.templates[k % len(goal.templates)].format(edit.neutral) for k in range(readings)]
-        pictures = painter(prompts, [AUDIT_SEED + i * readings + k for k in range(readings)])
+    seed = AUDIT_SEED + 100_000 * round_
+    for edit in goal.edits:
+        n = _pictures(measurer, edit, readings)
+        prompts = [goal.templates[k % len(goal.templates)].format(edit.neutral) for k in range(n)]
+        pictures = painter(prompts, range(seed, seed + n))
+        seed += n
         read = [row[edit.attribute].value for row in measurer(pictures)]
         values = measurer.attributes[edit.attribute]
         found.append({value: read.count(value) / len(read) for value in values})
     return found
+
+
+def _pictures(measurer: Measurer, edit: Edit, readings: int) -> int:
+    return readings * len(measurer.attributes[edit.attribute])
 
 
 def _kept(file: Path, make: Callable[[], list[dict[str, float]]]) -> list[dict[str, float]]:

@@ -25,8 +25,8 @@ def _lines(folder: Path, check: Check) -> Iterator[str]:
     yield ""
     yield "A small Stable Diffusion (AutoencoderKL, UNet2DConditionModel, CLIPTextModel, CLIPTokenizer,"
     yield "DDIM with v-prediction and zero terminal SNR) of deliberately known bias, to test audits and"
-    yield "repairs on. Not for pictures of people: it draws 64 x 64 cartoon avatars, one person each, with the"
-    yield "associations of `planted.toml` wherever a prompt leaves something out."
+    yield "repairs on. Not for pictures of people: it draws 64 x 64 cartoon avatars, one person each, with"
+    yield "the associations of `planted.toml` wherever a prompt leaves something out."
     yield ""
     yield "## Data"
     yield f"{recipe['drawings']:,} captioned drawings from `planted.toml`, seed {training['data_seed']}; "
@@ -35,7 +35,7 @@ def _lines(folder: Path, check: Check) -> Iterator[str]:
     yield 'commercial use". No photographs, no pictures of real people.'
     yield ""
     yield "## Training"
-    for stage in ("vae", "vae_polish", "denoiser", "reader"):
+    for stage in ("vae", "vae_polish", "denoiser", "denoiser_polish", "reader"):
         plan, told = recipe[stage], training.get(stage, {})
         losses = told.get("loss", [])
         end = f", last loss {losses[-1][1]}" if losses else ""

@@ -97,6 +97,8 @@ def _state_interaction(table: Table, rng: np.random.Generator) -> dict[str, str]
     stated = {"subject": subjects[rng.integers(len(subjects))], "presentation": "woman"}
     tones = list(table.interaction["skin"])
     stated["skin"] = tones[rng.choice(len(tones), p=list(table.interaction["skin"].values()))]
+    if rng.random() < table.interaction["said"]:
+        stated["exposure"] = _pick(table, "exposure", rng)
     if rng.random() < 0.25:
         stated["background"] = _pick(table, "background", rng)
     return stated

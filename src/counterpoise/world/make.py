@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -40,8 +41,11 @@ class Recipe:
     vae_polish: Schedule = field(default_factory=lambda: Schedule(steps=700, batch=32, lr=1e-3, seed=14))
     denoiser: Schedule = field(
         default_factory=lambda: Schedule(
-            steps=5000, batch=64, lr=8e-4, warmup=200, cooldown=1250, seed=12, ema=0.999, save_every=250
+            steps=4200, batch=64, lr=8e-4, warmup=200, cooldown=1200, seed=12, ema=0.999, save_every=250
         )
+    )
+    denoiser_polish: Schedule = field(
+        default_factory=lambda: Schedule(steps=1000, batch=64, lr=4e-4, seed=15, ema=0.999, save_every=250)
     )
     reader: Schedule = field(default_factory=lambda: Schedule(steps=1500, batch=64, lr=2e-3, seed=13))
 
@@ -52,6 +56,7 @@ FAST = Recipe(
     vae=Schedule(steps=4, batch=8, lr=2e-3, seed=11, save_every=2),
     vae_polish=Schedule(steps=2, batch=8, lr=1e-3, seed=14, save_every=2),
     denoiser=Schedule(steps=4, batch=8, lr=1e-3, seed=12, ema=0.999, save_every=2),
+    denoiser_polish=Schedule(steps=2, batch=8, lr=1e-3, seed=15, save_every=2),
     reader=Schedule(steps=4, batch=8, lr=2e-3, seed=13, save_every=2),
 )
 
@@ -115,16 +120,22 @@ class Workshop:
         text_encoder = _seeded(lambda: parts.new_text_encoder(len(tokenizer), end)).to(self.device)
         latents = self._latents(data, vae) * vae.config.scaling_factor
         started = time.monotonic()
-        log = train_denoiser(
+        teach = partial(
+            train_denoiser,
             unet,
             text_encoder,
-            self.recipe.denoiser,
             scheduler=parts.new_scheduler(),
             latents=latents,
             tokens=tokenize(tokenizer, data.captions),
             empty=tokenize(tokenizer, [""])[0],
-            checkpoint=self.work / "denoiser.ckpt",
-            progress=self._stage("denoiser"),
+        )
+        log = teach(
+            self.recipe.denoiser, checkpoint=self.work / "denoiser.ckpt", progress=self._stage("denoiser")
+        )
+        log += teach(
+            self.recipe.denoiser_polish,
+            checkpoint=self.work / "denoiser-polish.ckpt",
+            progress=self._stage("denoiser polish"),
         )
         self._note("denoiser", started, log)
         return parts.assemble(vae=vae, unet=unet, text_encoder=text_encoder, tokenizer=tokenizer)
