@@ -91,7 +91,7 @@ def run_demo(
     )
     prompts = [prompt for claim in spec.claims for prompt in claim.prompts]
     fold = prove_fold(
-        ways, adapter, prompts, n=spec.drawing.batch_size, rounds=1 if fast else 5, seed=spec.seed
+        ways, adapter, prompts, n=spec.drawing.batch_size, rounds=1 if fast else 4, seed=spec.seed
     )
     findings = Findings(
         claims=main.claims + proofs.claims,

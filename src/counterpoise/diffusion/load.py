@@ -30,7 +30,7 @@ def load_pipeline(folder: Path, *, device: str = "cpu") -> DiffusionPipeline:
             code="E_MODEL_MISSING",
             file=str(folder),
         )
-    _quieten()
+    quieten()
     from diffusers import DiffusionPipeline
 
     try:
@@ -67,7 +67,7 @@ def folder_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """No hub, no progress bars of others, no warnings about image processors that we never use."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import diffusers.utils.logging as diffusers_logging

@@ -37,8 +37,8 @@ TARGETS = (
     "unet.*.ff.net.2",
 )
 
-FIRST = Schedule(steps=400, batch=64, lr=3e-3, warmup=30, seed=21, save_every=25)
-LATER = Schedule(steps=110, batch=64, lr=1e-3, warmup=10, seed=22, save_every=20)
+FIRST = Schedule(steps=380, batch=64, lr=3e-3, warmup=30, seed=21, ema=0.95, save_every=25)
+LATER = Schedule(steps=100, batch=64, lr=1e-3, warmup=10, seed=22, ema=0.95, save_every=20)
 
 StageProgress = Callable[[str, int, int, float], None]
 
@@ -57,8 +57,8 @@ class Method:
     readings: pictures each time for each value of an edit's attribute.
     """
 
-    ways: int = 240
-    kept: int = 420
+    ways: int = 216
+    kept: int = 384
     rank: int = 16
     alpha: float = 16.0
     neutral: float = 0.62
@@ -68,7 +68,7 @@ class Method:
     first: Schedule = FIRST
     later: Schedule = LATER
     corrections: int = 2
-    readings: int = 72
+    readings: int = 60
 
 
 KEPT = -1
@@ -97,7 +97,8 @@ class Lessons:
 
 def plan_lessons(goal: Goal, method: Method) -> list[Row]:
     """Every way to record. Each variant of an edit gets the same number of ways, so that a small share is
-    learnt from as many pictures as a large one; the shares are met by how often a row is drawn."""
+    learnt from as many pictures as a large one; the shares are met by how often a row is drawn. Rows of
+    one variant stand together, shuffled over templates."""
     rows: list[Row] = []
     for lesson in goal.lessons():
         each = -(-method.ways // (len(goal.templates) * len(lesson.explicit)))
@@ -107,7 +108,7 @@ def plan_lessons(goal: Goal, method: Method) -> list[Row]:
     if kept:
         rows += [Row(prompt, prompt, KEPT, 0) for prompt in (kept * method.kept)[: method.kept]]
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(method.seed)).tolist()
-    return [rows[i] for i in order]
+    return sorted((rows[i] for i in order), key=lambda row: (row.edit, row.variant))
 
 
 def record_lessons(
@@ -221,9 +222,9 @@ class _Questions:
         self, painter: Painter, lessons: Lessons, method: Method, *, batch: int, weights: torch.Tensor
     ) -> None:
         self.ways = lessons.ways
-        self.batch = batch
         shares = [method.neutral, method.explicit, method.kept_share]
-        self.kinds = torch.tensor([*shares, max(0.0, 1.0 - sum(shares))])
+        counts = [round(batch * share) for share in shares]
+        self.counts = [*counts, max(0, batch - sum(counts))]
         self.early = torch.linspace(1.0, LATE, len(self.ways.timesteps))
         self.taught = weights
         kept = torch.tensor([float(row.edit == KEPT) for row in lessons.rows])
@@ -234,11 +235,14 @@ class _Questions:
             self.negative = painter.embed([painter.negative_prompt])[0]
 
     def __call__(self, step: torch.Generator) -> tuple[torch.Tensor, ...]:
-        kind = torch.multinomial(self.kinds, self.batch, replacement=True, generator=step)
-        rows = torch.multinomial(self.taught, self.batch, replacement=True, generator=step)
-        kept = torch.multinomial(self.kept, self.batch, replacement=True, generator=step)
-        rows = torch.where(kind == 2, kept, rows)
-        at = torch.multinomial(self.early, self.batch, replacement=True, generator=step)
+        rows = torch.cat(
+            [
+                systematic(self.kept if kind == 2 else self.taught, count, step)
+                for kind, count in enumerate(self.counts)
+            ]
+        )
+        kind = torch.repeat_interleave(torch.arange(len(self.counts)), torch.tensor(self.counts))
+        at = torch.multinomial(self.early, len(rows), replacement=True, generator=step)
         hidden = torch.where((kind == 0)[:, None, None], self.neutral[rows], self.own[rows])
         hidden = torch.where((kind == 3)[:, None, None], self.negative, hidden)
         said = torch.where(
@@ -247,3 +251,17 @@ class _Questions:
             self.ways.conditional[rows, at],
         )
         return self.ways.noisy[rows, at].float(), self.ways.timesteps[at], hidden, said.float()
+
+
+def systematic(weights: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    """`count` row numbers in proportion to weights, each within one of its expected number.
+
+    One random offset a call (systematic sampling): with neighbouring rows alike, every batch holds the
+    mixture almost exactly, where independent draws would teach its own luck.
+    """
+    if not count:
+        return torch.zeros(0, dtype=torch.int64)
+    ends = weights.double().cumsum(0)
+    offset = torch.rand((), generator=generator, dtype=torch.float64)
+    points = (torch.arange(count, dtype=torch.float64) + offset) * (ends[-1] / count)
+    return torch.searchsorted(ends, points, right=True).clamp(max=len(weights) - 1)

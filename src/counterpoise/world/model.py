@@ -14,6 +14,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from counterpoise.diffusion.load import quieten
 from counterpoise.world.grammar import FLAG_WORDS, GENDER_WORD
 from counterpoise.world.table import Table
 
@@ -146,11 +147,13 @@ def assemble(
 
 def save(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     """Writes the pipeline as fp16 safetensors; the pipeline in memory keeps its dtype."""
+    quieten()
     parts = {name: getattr(pipeline, name) for name in ("vae", "unet", "text_encoder")}
     dtypes = {name: part.dtype for name, part in parts.items()}
     try:
-        pipeline.to(dtype=torch.float16)
+        for part in parts.values():
+            torch.nn.Module.to(part, torch.float16)  # diffusers' own .to() warns of what does not concern us
         pipeline.save_pretrained(folder, safe_serialization=True)
     finally:
         for name, part in parts.items():
-            part.to(dtype=dtypes[name])
+            torch.nn.Module.to(part, dtypes[name])
