@@ -27,7 +27,7 @@ def start(out: Path) -> subprocess.Popen[str]:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A demo that was killed with SIGKILL in its repair and in its audit, then let run to its end."""
     out = tmp_path_factory.mktemp("demo") / "run"
-    for sign in ("repair-*/ways-0.pt", "images/base/*/*.png"):
+    for sign in ("repair-*/ways-0.pt", "images/1-base/*/*.png"):
         process = start(out)
         deadline = time.monotonic() + 200
         while not any(out.glob(sign)) and process.poll() is None and time.monotonic() < deadline:
@@ -68,10 +68,7 @@ def test_folded_draws_what_mounted_draws(demo: tuple[Path, str]) -> None:
 
 def test_restored_draws_what_base_draws(demo: tuple[Path, str]) -> None:
     out = demo[0]
-    base, restored = out / "images" / "base", out / "proof" / "images" / "restored"
-    if not base.exists():
-        base = next((out / "images").glob("*base*"))
-        restored = next((out / "proof" / "images").glob("*restored*"))
+    base, restored = out / "images" / "1-base", out / "proof" / "images" / "2-restored"
     pictures = sorted(p.relative_to(restored) for p in restored.rglob("*.png"))
     assert pictures
     by_seed = {(p.parts[0], p.name) for p in (q.relative_to(base) for q in base.rglob("*.png"))}

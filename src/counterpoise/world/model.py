@@ -80,6 +80,7 @@ def new_scheduler() -> DDIMScheduler:
         timestep_spacing="trailing",
         clip_sample=False,
         set_alpha_to_one=True,
+        steps_offset=1,  # unused with trailing steps, but StableDiffusionPipeline asks for it
     )
 
 

@@ -66,11 +66,14 @@ class Table:
 
         Enumerates every path through the rules that come before the attribute, weighted by its shares.
         """
-        paths: list[tuple[float, dict[str, str]]] = [(1.0, dict(stated))]
-        if "clothes" in stated:
-            paths[0][1]["exposure"] = self.derived["exposure"][stated["clothes"]]
+        given = dict(stated)
+        if "clothes" in given:
+            given["exposure"] = self.derived["exposure"][given["clothes"]]
+        if attribute in given:
+            return {value: float(value == given[attribute]) for value in self.attributes[attribute]}
+        paths: list[tuple[float, dict[str, str]]] = [(1.0, given)]
         for name in self.attributes:
-            if name in stated:
+            if name in given:
                 continue
             paths = [
                 (weight * share, known | {name: value})
