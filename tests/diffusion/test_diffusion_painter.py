@@ -66,7 +66,7 @@ def test_recorded_ways_are_the_sampler_s_own(painter: Painter) -> None:
 
 
 def test_hook_goes_even_when_drawing_fails(painter: Painter) -> None:
-    with pytest.raises(IndexError):
+    with pytest.raises(RuntimeError, match="non-empty"):
         record(painter, ["a woman"], [])
     assert not painter.pipeline.unet._forward_hooks
 

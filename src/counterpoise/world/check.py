@@ -93,13 +93,13 @@ def check_world(
     sheet: Path | None = None,
     progress: StageProgress = lambda stage, step, total, loss: None,
 ) -> Check:
-    """Every figure of the world's bars. fast: an eighth of the pictures, for a first look."""
+    """Every figure of the world's bars. fast: a sixteenth of the pictures, for a first look."""
     folder = WEIGHTS if model == "world" else Path(model)
     table = load_table()
     reader = load_reader(folder / "reader")
     pipeline = load_pipeline(folder / "model")
     bench = _Bench(table, reader, progress)
-    share = 8 if fast else 1
+    share = 16 if fast else 1
     plain = Painter(pipeline, guidance=1.0, steps=20, batch_size=50, dtype="bfloat16")
     guided = Painter(pipeline, guidance=GUIDANCE, steps=20, batch_size=50, dtype="bfloat16")
     figures = [
