@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from counterpoise.diffusion.load import folder_sha256, load_pipeline
+from counterpoise.diffusion.load import load_pipeline
 from counterpoise.diffusion.painter import Painter
 from counterpoise.diffusion.record import join, record
 from counterpoise.errors import RefusedInputError, UsageError
@@ -84,12 +84,3 @@ def test_missing_and_damaged_models_are_refused(tiny_model: Path, tmp_path: Path
         load_pipeline(tmp_path / "cut")
     assert damaged.value.exit_code == 4
     assert "\n" not in str(damaged.value)
-
-
-def test_folder_sha256_sees_names_and_bytes(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text("x")
-    first = folder_sha256(tmp_path)
-    (tmp_path / "a").write_text("y")
-    second = folder_sha256(tmp_path)
-    (tmp_path / "a").rename(tmp_path / "b")
-    assert len({first, second, folder_sha256(tmp_path)}) == 3

@@ -24,7 +24,7 @@ def audit(
     as_json: Annotated[bool, typer.Option("--json", help="results.json on stdout.")] = False,
 ) -> None:
     """Audit a model, and the same model with an adapter; goes on where it was interrupted."""
-    from counterpoise.audit import check_spec, load_spec, read_run, results_json, run_audit
+    from counterpoise.audit import check_spec, load_spec, read_run, results_json, run_audit, spec_warnings
     from counterpoise.audit.arms import Ways
     from counterpoise.diffusion.load import load_pipeline
     from counterpoise.lora import Adapter, Host
@@ -35,6 +35,8 @@ def audit(
     question = load_spec(spec)
     judge = load_reader(reader or reader_folder())
     check_spec(question, judge)
+    for warning in spec_warnings(question):
+        console.err.print(f"warning: {warning}")
     update = None if adapter is None else Adapter.load(adapter)
     host = Host(load_pipeline(model_folder(model)))
     ways = Ways(host, question.drawing, model=model)

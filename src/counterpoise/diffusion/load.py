@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
 from pathlib import Path
@@ -56,15 +55,6 @@ def networks(pipeline: Any) -> dict[str, torch.nn.Module]:
     """The pipeline's networks by component name, in a fixed order."""
     found = {name: getattr(pipeline, name, None) for name in NETWORKS}
     return {name: part for name, part in found.items() if isinstance(part, torch.nn.Module)}
-
-
-def folder_sha256(folder: Path) -> str:
-    """sha256 over the names and bytes of all files under `folder`: the identity of a model on disk."""
-    digest = hashlib.sha256()
-    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(file.relative_to(folder).as_posix().encode() + b"\0")
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
 
 
 def quieten() -> None:

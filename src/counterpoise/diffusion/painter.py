@@ -15,8 +15,6 @@ from typing import Any, final
 import numpy as np
 import torch
 
-DTYPES = ("float32", "bfloat16")
-
 
 @final
 @dataclass(slots=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,8 +121,3 @@ def _load(
         mine.copy_(saved)
     state["log"] = [(int(step), float(loss)) for step, loss in state["log"]]
     return state
-
-
-def clock() -> float:
-    """Seconds of a monotonic clock, for figures in the model card only."""
-    return time.monotonic()

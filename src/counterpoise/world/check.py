@@ -114,7 +114,7 @@ def check_world(
     ]
     if sheet is not None:
         _sheet(table, guided, sheet)
-    return Check(model, GUIDANCE, tuple(figures))
+    return Check(table.name, GUIDANCE, tuple(figures))
 
 
 @final
