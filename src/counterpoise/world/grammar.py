@@ -99,8 +99,9 @@ def _state_interaction(table: Table, rng: np.random.Generator) -> dict[str, str]
     stated["skin"] = tones[rng.choice(len(tones), p=list(table.interaction["skin"].values()))]
     if rng.random() < table.interaction["said"]:
         stated["exposure"] = _pick(table, "exposure", rng)
-    if rng.random() < 0.25:
-        stated["background"] = _pick(table, "background", rng)
+    for attribute, chance in table.interaction["also"].items():
+        if rng.random() < chance:
+            stated[attribute] = _pick(table, attribute, rng)
     return stated
 
 

@@ -35,17 +35,19 @@ StageProgress = Callable[[str, int, int, float], None]
 class Recipe:
     """How much of everything: the defaults made the weights that ship."""
 
-    drawings: int = 40_000
+    drawings: int = 60_000
     held_out: int = 4_000
     vae: Schedule = field(default_factory=lambda: Schedule(steps=1900, batch=32, lr=2e-3, seed=11))
     vae_polish: Schedule = field(default_factory=lambda: Schedule(steps=700, batch=32, lr=1e-3, seed=14))
     denoiser: Schedule = field(
         default_factory=lambda: Schedule(
-            steps=4200, batch=64, lr=8e-4, warmup=200, cooldown=1200, seed=12, ema=0.999, save_every=250
+            steps=9000, batch=64, lr=8e-4, warmup=200, cooldown=2200, seed=12, ema=0.999, save_every=250
         )
     )
     denoiser_polish: Schedule = field(
-        default_factory=lambda: Schedule(steps=1000, batch=64, lr=4e-4, seed=15, ema=0.999, save_every=250)
+        default_factory=lambda: Schedule(
+            steps=1500, batch=64, lr=4e-4, warmup=50, seed=15, ema=0.998, save_every=250
+        )
     )
     reader: Schedule = field(default_factory=lambda: Schedule(steps=1500, batch=64, lr=2e-3, seed=13))
 
@@ -132,8 +134,10 @@ class Workshop:
         log = teach(
             self.recipe.denoiser, checkpoint=self.work / "denoiser.ckpt", progress=self._stage("denoiser")
         )
+        # What is left unsaid is decided where there is most noise: dwelling on it sets the shares right.
         log += teach(
             self.recipe.denoiser_polish,
+            early=0.5,
             checkpoint=self.work / "denoiser-polish.ckpt",
             progress=self._stage("denoiser polish"),
         )
