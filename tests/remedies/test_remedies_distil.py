@@ -16,16 +16,10 @@ from counterpoise.errors import UsageError
 from counterpoise.lora import Host
 from counterpoise.lora.training import Schedule
 from counterpoise.measure.reading import Reading
-from counterpoise.remedies.distil import (
-    KEPT,
-    Method,
-    distil,
-    goal_shares,
-    plan_lessons,
-    record_lessons,
-    row_weights,
-)
+from counterpoise.remedies.coupling import couple, seeds_in
+from counterpoise.remedies.distil import Method, distil
 from counterpoise.remedies.goal import Goal, load_goal
+from counterpoise.remedies.lessons import KEPT, Library, goal_shares
 from counterpoise.remedies.repair import DAMPING, corrected, observe, repair
 
 GOAL = Goal.model_validate(
@@ -73,22 +67,60 @@ def painter(tiny_model: Path) -> Painter:
     return Painter(load_pipeline(tiny_model), guidance=2.0, steps=3, batch_size=8)
 
 
-def test_rows_are_drawn_as_the_goal_shares_them() -> None:
-    rows = plan_lessons(GOAL, METHOD)
-    weights = row_weights(rows, goal_shares(GOAL))
+def library(painter: Painter, cache: Path) -> Library:
+    return Library(painter, GOAL, METHOD.ways, METHOD.kept, METHOD.seed, cache)
+
+
+def test_rows_are_drawn_as_the_goal_shares_them(painter: Painter, tmp_path: Path) -> None:
+    lessons = library(painter, tmp_path).first(goal_shares(GOAL))
+    weights = lessons.weights(goal_shares(GOAL))
     for variant, share in enumerate([0.25, 0.75]):
-        mine = torch.tensor([row.variant == variant and row.edit == 0 for row in rows])
-        assert weights[mine].sum() == pytest.approx(share)
+        mine = torch.tensor([row.variant == variant and row.edit == 0 for row in lessons.rows])
+        assert weights[mine].sum() == pytest.approx(share * 2**0.5)  # an edit of two variants
         assert mine.sum() == 8
-    assert weights[torch.tensor([row.edit == KEPT for row in rows])].sum() == 0
-    assert not any(row.neutral == "of a woman" for row in rows)  # held out
+    assert weights[torch.tensor([row.edit == KEPT for row in lessons.rows])].sum() == 0
+    assert not any(row.neutral == "of a woman" for row in lessons.rows)  # held out
+    assert [row.explicit for row in lessons.rows] == list(lessons.ways.prompts)
+
+
+def test_corrected_shares_give_noise_to_another_variant(painter: Painter, tmp_path: Path) -> None:
+    books = library(painter, tmp_path)
+    first = books.first(goal_shares(GOAL))
+    shares = [[0.5, 0.5]]
+    more = books.more(first, shares, round_=0)
+    assert set(first.rows) < set(more.rows)
+    assert books.more(more, shares, round_=1) is more
+    weights = more.weights(shares)
+    for variant in (0, 1):
+        mine = torch.tensor([row.variant == variant and row.edit == 0 for row in more.rows])
+        assert weights[mine].sum() == pytest.approx(0.5 * 2**0.5)
+    low, high = first.couplings[0].bins(shares[0])[0]
+    for row, weight in zip(more.rows, weights.tolist(), strict=True):
+        if row.edit == 0 and row.variant == 0:
+            assert (weight > 0) == (low <= row.quantile < high)
+
+
+def test_a_coupling_shares_out_all_noise_in_the_order_of_the_pictures(painter: Painter) -> None:
+    coupling = couple(painter, ["a man", "a portrait", "a woman"])
+    assert sorted(coupling.order) == [0, 1, 2]
+    assert float(coupling.direction.norm()) == pytest.approx(1)
+    quantiles = coupling.quantile(painter.noise(range(400)))
+    assert float(quantiles.mean()) == pytest.approx(0.5, abs=0.05)
+    assert float(quantiles.std()) == pytest.approx(12**-0.5, abs=0.02)
+    bins = coupling.bins([0.2, 0.5, 0.3])
+    assert sorted(bins.values())[0][0] == 0
+    assert sorted(bins.values())[-1][1] == pytest.approx(1)
+    assert bins[1][1] - bins[1][0] == pytest.approx(0.5)
+    seeds = seeds_in(painter, coupling, 0.2, 0.3, count=5, first=7)
+    inside = coupling.quantile(painter.noise(seeds))
+    assert torch.equal(((inside - 0.2) / 0.02).floor(), torch.arange(5.0).double())
 
 
 def test_training_lowers_the_loss_and_leaves_the_model_alone(painter: Painter, tmp_path: Path) -> None:
     host = Host(painter.pipeline)
     before = host.fingerprint()
     flags = [p.requires_grad for p in painter.pipeline.unet.parameters()]
-    lessons = record_lessons(painter, GOAL, METHOD, cache=tmp_path)
+    lessons = library(painter, tmp_path).first(goal_shares(GOAL))
     adapter, log = distil(
         painter,
         lessons,

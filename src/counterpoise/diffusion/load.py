@@ -14,6 +14,7 @@ from counterpoise.errors import RefusedInputError, UsageError
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
+SHORT = 256  # tokens
 NETWORKS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3", "vae")
 
 
@@ -48,7 +49,23 @@ def load_pipeline(folder: Path, *, device: str = "cpu") -> DiffusionPipeline:
     for network in networks(pipeline).values():
         network.requires_grad_(False).eval()
     pipeline.set_progress_bar_config(disable=True)
+    if device == "cpu" and isinstance(unet := getattr(pipeline, "unet", None), torch.nn.Module):
+        plain_attention_if_short(unet)
     return pipeline.to(device)
+
+
+def plain_attention_if_short(unet: Any) -> None:
+    """Attention in plain matrix products, for a UNet whose pictures have at most SHORT tokens.
+
+    On a CPU, at these lengths, they are a fifth faster than the fused kernel, and a third in its backward
+    pass; over more tokens the fused kernel saves memory that matters more.
+    """
+    size = unet.config.sample_size
+    height, width = (size, size) if isinstance(size, int) else size
+    if height * width <= SHORT:
+        from diffusers.models.attention_processor import AttnProcessor
+
+        unet.set_attn_processor(AttnProcessor())
 
 
 def networks(pipeline: Any) -> dict[str, torch.nn.Module]:

@@ -30,6 +30,14 @@ class Trajectories:
     def __len__(self) -> int:
         return len(self.prompts)
 
+    def taken(self, rows: Sequence[int]) -> Trajectories:
+        """The pictures of these numbers, in this order."""
+        return Trajectories(
+            tuple(self.prompts[row] for row in rows),
+            self.timesteps,
+            *(part[list(rows)] for part in (self.noisy, self.conditional, self.unconditional)),
+        )
+
 
 def record(
     painter: Painter,

@@ -11,22 +11,17 @@ Comes in: a pipeline, a Goal, a Method. Goes out: an Adapter and a loss log.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import final
 
 import torch
-from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
 
 from counterpoise.diffusion.painter import Painter
-from counterpoise.diffusion.record import Trajectories, join, record
 from counterpoise.lora import Adapter, trainable
 from counterpoise.lora.training import Schedule, train
-from counterpoise.remedies.goal import Goal
+from counterpoise.remedies.lessons import KEPT, Lessons, Shares, StageProgress
 
 TARGETS = (
     "unet.*.to_q",
@@ -37,10 +32,8 @@ TARGETS = (
     "unet.*.ff.net.2",
 )
 
-FIRST = Schedule(steps=380, batch=64, lr=3e-3, warmup=30, seed=21, ema=0.95, save_every=25)
-LATER = Schedule(steps=100, batch=64, lr=1e-3, warmup=10, seed=22, ema=0.95, save_every=20)
-
-StageProgress = Callable[[str, int, int, float], None]
+FIRST = Schedule(steps=320, batch=64, lr=3e-3, warmup=30, seed=21, ema=0.95, save_every=25)
+LATER = Schedule(steps=80, batch=64, lr=1e-3, warmup=10, seed=22, ema=0.95, save_every=20)
 
 
 @final
@@ -54,7 +47,8 @@ class Method:
     left of 1 keeps the negative prompt's prediction. seed: of the first recorded drawing.
     first, later: the training's schedules before and after each correction of the shares.
     corrections: how often the student is audited on its own templates and the shares corrected;
-    readings: pictures each time for each value of an edit's attribute.
+    readings: pictures for each value of an edit's attribute the first time, as many more each time after it,
+    since the last correction is the one whose noise stays.
     """
 
     ways: int = 216
@@ -67,94 +61,12 @@ class Method:
     seed: int = 1_000_000
     first: Schedule = FIRST
     later: Schedule = LATER
-    corrections: int = 2
-    readings: int = 60
+    corrections: int = 3
+    readings: int = 30
 
 
-KEPT = -1
 # Which variant a picture becomes is decided in the first steps; the last one is taught a fifth as often.
 LATE = 0.2
-
-
-class Row(NamedTuple):
-    """One recorded drawing: its explicit prompt, the neutral prompt to be taught on it (for what is kept:
-    its own prompt), and the edit and variant that it belongs to (KEPT, 0 for what is kept)."""
-
-    explicit: str
-    neutral: str
-    edit: int
-    variant: int
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Lessons:
-    """Recorded ways and, for each, what the student is asked on it."""
-
-    ways: Trajectories
-    rows: tuple[Row, ...]
-
-
-def plan_lessons(goal: Goal, method: Method) -> list[Row]:
-    """Every way to record. Each variant of an edit gets the same number of ways, so that a small share is
-    learnt from as many pictures as a large one; the shares are met by how often a row is drawn. Rows of
-    one variant stand together, shuffled over templates."""
-    rows: list[Row] = []
-    for lesson in goal.lessons():
-        each = -(-method.ways // (len(goal.templates) * len(lesson.explicit)))
-        for variant, prompt in enumerate(lesson.explicit):
-            rows += [Row(prompt, lesson.neutral, lesson.edit, variant)] * each
-    kept = [template.format(phrase) for phrase in goal.keep for template in goal.templates]
-    if kept:
-        rows += [Row(prompt, prompt, KEPT, 0) for prompt in (kept * method.kept)[: method.kept]]
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(method.seed)).tolist()
-    return sorted((rows[i] for i in order), key=lambda row: (row.edit, row.variant))
-
-
-def record_lessons(
-    painter: Painter,
-    goal: Goal,
-    method: Method,
-    *,
-    cache: Path,
-    progress: StageProgress = lambda stage, step, total, loss: None,
-) -> Lessons:
-    """Follows the frozen model on every planned way, in parts that are kept on disk and found again."""
-    rows = plan_lessons(goal, method)
-    part_size = painter.batch_size * 8
-    parts = []
-    for start in range(0, len(rows), part_size):
-        file = cache / f"ways-{start}.pt"
-        prompts = [row.explicit for row in rows[start : start + part_size]]
-        if not file.exists():
-            way = record(painter, prompts, [method.seed + start + i for i in range(len(prompts))])
-            cache.mkdir(parents=True, exist_ok=True)
-            partial = file.with_suffix(".tmp")
-            tensors = ("timesteps", "noisy", "conditional", "unconditional")
-            torch.save({name: getattr(way, name) for name in tensors}, partial)
-            partial.replace(file)
-        parts.append(Trajectories(tuple(prompts), **torch.load(file, weights_only=True)))
-        progress("teacher", start + len(prompts), len(rows), float("nan"))
-    return Lessons(join(parts), tuple(rows))
-
-
-Shares = Sequence[Sequence[float]]
-
-
-def goal_shares(goal: Goal) -> list[list[float]]:
-    """For each edit, each variant's share as the goal states it."""
-    return [[variant.share for variant in edit.variants] for edit in goal.edits]
-
-
-def row_weights(rows: Sequence[Row], shares: Shares) -> torch.Tensor:
-    """How often each row is drawn as a lesson: edits equally, then by the variant's share; kept rows 0."""
-    counts = Counter((row.edit, row.variant) for row in rows)
-    return torch.tensor(
-        [
-            0.0 if row.edit == KEPT else shares[row.edit][row.variant] / counts[row.edit, row.variant]
-            for row in rows
-        ]
-    )
 
 
 def distil(
@@ -173,12 +85,10 @@ def distil(
     start: an adapter to go on from. Resumes from `checkpoint`. Raises DivergedError on a NaN loss.
     """
     pipeline = painter.pipeline
-    ask = _Questions(
-        painter, lessons, method, batch=schedule.batch, weights=row_weights(lessons.rows, shares)
-    )
+    ask = _Questions(painter, lessons, method, batch=schedule.batch, weights=lessons.weights(shares))
     generator = torch.Generator().manual_seed(schedule.seed)
     fresh = trainable(pipeline, TARGETS, rank=method.rank, alpha=method.alpha, generator=generator)
-    with _plain_attention(pipeline.unet), fresh as factors:
+    with fresh as factors:
         if start is not None:
             factors.load(start)
         parameters = nn.ParameterList(list(factors.parameters()))
@@ -197,21 +107,6 @@ def distil(
             progress=lambda step, total, loss: progress("distillation", step, total, loss),
         )
         return factors.adapter(), log
-
-
-@contextmanager
-def _plain_attention(unet: Any) -> Iterator[None]:
-    """Attention in plain matrix products for a block: on a CPU, at these sizes, the fused kernel's backward
-    pass in bf16 is a third slower. Elsewhere nothing is changed."""
-    if unet.device.type != "cpu":
-        yield
-        return
-    before = unet.attn_processors
-    unet.set_attn_processor(AttnProcessor())
-    try:
-        yield
-    finally:
-        unet.set_attn_processor(before)
 
 
 @final

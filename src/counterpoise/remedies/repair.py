@@ -18,15 +18,9 @@ from counterpoise.diffusion.painter import Painter
 from counterpoise.errors import UsageError
 from counterpoise.lora import Adapter, Host
 from counterpoise.measure.reading import Measurer
-from counterpoise.remedies.distil import (
-    Method,
-    Shares,
-    StageProgress,
-    distil,
-    goal_shares,
-    record_lessons,
-)
+from counterpoise.remedies.distil import Method, distil
 from counterpoise.remedies.goal import Edit, Goal
+from counterpoise.remedies.lessons import Library, Shares, StageProgress, goal_shares
 
 AUDIT_SEED = 5_000_000
 DAMPING = 0.85
@@ -61,8 +55,9 @@ def repair(
     """
     check_goal(goal, measurer)
     started = time.monotonic()
-    lessons = record_lessons(painter, goal, method, cache=work, progress=progress)
+    library = Library(painter, goal, method.ways, method.kept, method.seed, work, progress)
     shares: Shares = goal_shares(goal)
+    lessons = library.first(shares)
     adapter, log = distil(
         painter,
         lessons,
@@ -76,10 +71,12 @@ def repair(
     for i in range(method.corrections):
         with Host(painter.pipeline).mounted(adapter):
             student = replace(painter, _embeddings={})
-            look = partial(observe, student, measurer, goal, readings=method.readings, round_=i)
+            readings = method.readings * (i + 1)
+            look = partial(observe, student, measurer, goal, readings=readings, round_=i)
             observed = _kept(work / f"read-{i}.json", look)
-        judged += sum(_pictures(measurer, edit, method.readings) for edit in goal.edits)
+        judged += sum(_pictures(measurer, edit, readings) for edit in goal.edits)
         shares = corrected(goal, shares, observed)
+        lessons = library.more(lessons, shares, round_=i)
         schedule = replace(method.later, seed=method.later.seed + i)
         adapter, log = distil(
             painter,
