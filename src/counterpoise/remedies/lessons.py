@@ -50,10 +50,9 @@ class Lessons:
     rows: tuple[Row, ...]
 
     def weights(self, shares: Shares) -> torch.Tensor:
-        """How often each row is drawn as a lesson; 0 for what is kept and for noise that another variant has.
+        """How often each row is drawn as a lesson: edits equally, then each variant by its share.
 
-        Edits by the root of their number of variants, since a mixture of many is the harder one, then each
-        variant by its share.
+        0 for what is kept, and for noise that another variant has.
         """
         bins = [coupling.bins(own) for coupling, own in zip(self.couplings, shares, strict=True)]
         taught = [is_taught(row, bins) for row in self.rows]
@@ -61,7 +60,7 @@ class Lessons:
 
         def weight(row: Row) -> float:
             own = shares[row.edit]
-            return len(own) ** 0.5 * own[row.variant] / counts[row.edit, row.variant]
+            return own[row.variant] / counts[row.edit, row.variant]
 
         return torch.tensor([weight(row) if own else 0.0 for row, own in zip(self.rows, taught, strict=True)])
 
