@@ -22,7 +22,7 @@ import torch
 from counterpoise.diffusion.painter import Painter
 from counterpoise.diffusion.record import record
 
-PROBES = 10  # seeds that a direction is found from
+PROBES = 16  # seeds that a direction is found from
 PROBE_SEED = 4_000_000
 
 

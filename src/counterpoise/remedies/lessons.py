@@ -50,9 +50,10 @@ class Lessons:
     rows: tuple[Row, ...]
 
     def weights(self, shares: Shares) -> torch.Tensor:
-        """How often each row is drawn as a lesson: edits equally, then each variant by its share.
+        """How often each row is drawn as a lesson; 0 for what is kept, and for noise that another variant has.
 
-        0 for what is kept, and for noise that another variant has.
+        Edits by the root of their number of variants, since a mixture of many is the harder one, then each
+        variant by its share.
         """
         bins = [coupling.bins(own) for coupling, own in zip(self.couplings, shares, strict=True)]
         taught = [is_taught(row, bins) for row in self.rows]
@@ -60,7 +61,7 @@ class Lessons:
 
         def weight(row: Row) -> float:
             own = shares[row.edit]
-            return own[row.variant] / counts[row.edit, row.variant]
+            return len(own) ** 0.5 * own[row.variant] / counts[row.edit, row.variant]
 
         return torch.tensor([weight(row) if own else 0.0 for row, own in zip(self.rows, taught, strict=True)])
 
