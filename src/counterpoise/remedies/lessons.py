@@ -50,7 +50,7 @@ class Lessons:
     rows: tuple[Row, ...]
 
     def weights(self, shares: Shares) -> torch.Tensor:
-        """How often each row is drawn as a lesson; 0 for what is kept, and for noise that another variant has.
+        """How often each row is drawn as a lesson; 0 for what is kept and for noise that another variant has.
 
         Edits by the root of their number of variants, since a mixture of many is the harder one, then each
         variant by its share.
