@@ -111,9 +111,17 @@ def test_a_coupling_shares_out_all_noise_in_the_order_of_the_pictures(painter: P
     assert sorted(bins.values())[0][0] == 0
     assert sorted(bins.values())[-1][1] == pytest.approx(1)
     assert bins[1][1] - bins[1][0] == pytest.approx(0.5)
-    seeds = seeds_in(painter, coupling, 0.2, 0.3, count=5, first=7)
-    inside = coupling.quantile(painter.noise(seeds))
-    assert torch.equal(((inside - 0.2) / 0.02).floor(), torch.arange(5.0).double())
+    found = seeds_in(painter, coupling, (0.2, 0.3), parts=5, wanted={0, 2, 4}, first=7)
+    inside = coupling.quantile(painter.noise([found[part].seed for part in (0, 2, 4)]))
+    assert torch.equal(((inside - 0.2) / 0.02).floor(), torch.tensor([0.0, 2.0, 4.0]).double())
+    assert inside.tolist() == [found[part].quantile for part in (0, 2, 4)]
+
+
+def test_a_share_near_nothing_ends_the_search(painter: Painter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("counterpoise.remedies.coupling.SEARCHED", 1000)
+    coupling = couple(painter, ["a man", "a portrait"])
+    assert seeds_in(painter, coupling, (0.5, 0.5), parts=4, wanted={0, 1, 2, 3}, first=0) == {}
+    assert len(seeds_in(painter, coupling, (0.0, 1e-9), parts=4, wanted={0, 1, 2, 3}, first=0)) == 0
 
 
 def test_training_lowers_the_loss_and_leaves_the_model_alone(painter: Painter, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import final
+from typing import NamedTuple, final
 
 import torch
 
@@ -24,6 +24,8 @@ from counterpoise.diffusion.record import record
 
 PROBES = 16  # seeds that a direction is found from
 PROBE_SEED = 4_000_000
+SEARCHED = 100_000  # seeds at most
+_BLOCK = 250
 
 
 @final
@@ -58,16 +60,40 @@ def couple(painter: Painter, prompts: Sequence[str]) -> Coupling:
     return Coupling(direction.reshape(apart.shape[1:]), order)
 
 
+class Found(NamedTuple):
+    """A seed, and the quantile where its noise lies."""
+
+    seed: int
+    quantile: float
+
+
 def seeds_in(
-    painter: Painter, coupling: Coupling, low: float, high: float, *, count: int, first: int
-) -> list[int]:
-    """`count` seeds from `first` on whose quantiles lie one in each of `count` equal parts of [low, high)."""
-    found: dict[int, int] = {}
-    seed, block = first, 256
-    while len(found) < count:
-        seeds = list(range(seed, seed + block))
-        for at, u in zip(seeds, coupling.quantile(painter.noise(seeds)).tolist(), strict=True):
-            if low <= u < high:
-                found.setdefault(min(count - 1, int((u - low) / (high - low) * count)), at)
-        seed += block
-    return [found[i] for i in range(count)]
+    painter: Painter,
+    coupling: Coupling,
+    within: tuple[float, float],
+    *,
+    parts: int,
+    wanted: set[int],
+    first: int,
+) -> dict[int, Found]:
+    """For each wanted one of `parts` equal parts of the quantiles `within`, the first seed from `first` on.
+
+    After SEARCHED seeds what was found is returned: a share near nothing has next to no noise.
+    """
+    low, high = within
+    found: dict[int, Found] = {}
+    for start in range(first, first + SEARCHED, _BLOCK):
+        if found.keys() >= wanted:
+            break
+        seeds = range(start, start + _BLOCK)
+        for seed, u in zip(seeds, coupling.quantile(painter.noise(seeds)).tolist(), strict=True):
+            part = part_of(u, within, parts)
+            if low <= u < high and part in wanted:
+                found.setdefault(part, Found(seed, u))
+    return found
+
+
+def part_of(quantile: float, within: tuple[float, float], parts: int) -> int:
+    """Which of `parts` equal parts of `within` a quantile in it lies in."""
+    low, high = within
+    return min(parts - 1, int((quantile - low) / (high - low) * parts)) if high > low else 0

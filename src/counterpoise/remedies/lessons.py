@@ -6,7 +6,6 @@ shares give some noise to another variant. Recorded ways are kept on disk and fo
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import torch
 
 from counterpoise.diffusion.painter import Painter
 from counterpoise.diffusion.record import Trajectories, join, record
-from counterpoise.remedies.coupling import Coupling, couple, seeds_in
+from counterpoise.remedies.coupling import SEARCHED, Coupling, couple, part_of, seeds_in
 from counterpoise.remedies.goal import Goal
 
 StageProgress = Callable[[str, int, int, float], None]
@@ -130,22 +129,16 @@ class Library:
         templates = self.goal.templates
         for e, (edit, coupling) in enumerate(zip(self.goal.edits, couplings, strict=True)):
             count = -(-self.ways // len(edit.variants))
-            for v, (low, high) in coupling.bins(shares[e]).items():
-                mine = [
-                    row for row in known if (row.edit, row.variant) == (e, v) and low <= row.quantile < high
-                ]
-                filled = {math.floor((row.quantile - low) / (high - low) * count) for row in mine}
-                first = self.seed + 100_000 * (1 + e)
-                seeds = seeds_in(self.painter, coupling, low, high, count=count, first=first)
-                quantiles = coupling.quantile(self.painter.noise(seeds)).tolist()
-                for i in range(count):
-                    if i not in filled:
-                        template = templates[i % len(templates)]
-                        explicit, neutral = (
-                            template.format(edit.variants[v].phrase),
-                            template.format(edit.neutral),
-                        )
-                        rows.append(Row(e, v, quantiles[i], seeds[i], explicit, neutral))
+            first = self.seed + SEARCHED * (1 + e)
+            for v, within in coupling.bins(shares[e]).items():
+                mine = [row.quantile for row in known if (row.edit, row.variant) == (e, v)]
+                filled = {part_of(u, within, count) for u in mine if within[0] <= u < within[1]}
+                wanted = set(range(count)) - filled
+                found = seeds_in(self.painter, coupling, within, parts=count, wanted=wanted, first=first)
+                for i, (seed, quantile) in sorted(found.items()):
+                    template = templates[i % len(templates)]
+                    explicit = template.format(edit.variants[v].phrase)
+                    rows.append(Row(e, v, quantile, seed, explicit, template.format(edit.neutral)))
         return rows
 
     def _with(
