@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from counterpoise.world.grammar import describe, sample
+from counterpoise.world.grammar import bare_rows, describe, sample
 from counterpoise.world.model import TOKENS, caption_words, new_tokenizer
 from counterpoise.world.table import Rule, load_table
 from counterpoise.world.table import _check as check_table
@@ -114,3 +115,20 @@ def _with(rule: Rule):  # type: ignore[no-untyped-def]
     from dataclasses import replace
 
     return replace(TABLE, rules=(rule,))
+
+
+def test_bare_captions_say_nothing_but_the_subject() -> None:
+    rng = np.random.default_rng(4)
+    items = [sample(TABLE, rng) for _ in range(1000)]
+    bare = bare_rows(TABLE, [item.caption for item in items])
+    unsaid = [i for i, item in enumerate(items) if not item.stated.keys() - {"subject", "presentation"}]
+    assert 150 < len(bare) <= len(unsaid)
+    assert all(len(items[i].caption.split()) <= 7 for i in bare)
+    assert {"subject"} == {key for i in bare for key in items[i].stated} - {"presentation"}
+
+
+def test_a_vocabulary_made_again_is_the_same(tmp_path: Path) -> None:
+    """Else a training that is gone on with reads other words than it began with."""
+    words = caption_words(TABLE)
+    made = [new_tokenizer(words, tmp_path / str(i)) for i in range(4)]
+    assert all(each.backend_tokenizer.to_str() == made[0].backend_tokenizer.to_str() for each in made)

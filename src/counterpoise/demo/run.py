@@ -24,7 +24,7 @@ from counterpoise.remedies.repair import Repair, repair
 from counterpoise.world import MODEL_NAME, model_folder, reader_folder
 
 StageProgress = Callable[[str, int, int, float], None]
-PROOF_N = 25  # pictures a prompt for the folded and the restored arm
+PROOF_N = 20  # pictures a prompt for the folded and the restored arm
 FAST = Method(
     ways=36,
     kept=40,

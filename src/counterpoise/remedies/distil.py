@@ -32,7 +32,7 @@ TARGETS = (
     "unet.*.ff.net.2",
 )
 
-FIRST = Schedule(steps=320, batch=64, lr=3e-3, warmup=30, seed=21, ema=0.95, save_every=25)
+FIRST = Schedule(steps=300, batch=64, lr=3e-3, warmup=30, seed=21, ema=0.95, save_every=25)
 LATER = Schedule(steps=80, batch=64, lr=1e-3, warmup=10, seed=22, ema=0.95, save_every=20)
 
 
@@ -55,8 +55,8 @@ class Method:
     kept: int = 384
     rank: int = 16
     alpha: float = 16.0
-    neutral: float = 0.62
-    explicit: float = 0.16
+    neutral: float = 0.57
+    explicit: float = 0.22
     kept_share: float = 0.14
     seed: int = 1_000_000
     first: Schedule = FIRST

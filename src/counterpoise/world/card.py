@@ -35,12 +35,13 @@ def _lines(folder: Path, check: Check) -> Iterator[str]:
     yield 'commercial use". No photographs, no pictures of real people.'
     yield ""
     yield "## Training"
-    for stage in ("vae", "vae_polish", "denoiser", "denoiser_polish", "reader"):
+    for stage in ("vae", "vae_polish", "denoiser", "denoiser_polish", "denoiser_shares", "reader"):
         plan, told = recipe[stage], training.get(stage, {})
         losses = told.get("loss", [])
         end = f", last loss {losses[-1][1]}" if losses else ""
         size = f"{plan['steps']} steps of {plan['batch']}"
         yield f"- {stage}: {size}, lr {plan['lr']}, seed {plan['seed']}{end}"
+    yield from (f"- {note}" for note in training.get("notes", []))
     yield f"- autoencoder, held-out reconstructions: {training['vae']['psnr_db']} dB"
     yield ""
     yield f"## Check (guidance {check.guidance:g} where not said otherwise)"

@@ -48,11 +48,13 @@ def train_denoiser(  # noqa: PLR0913
     empty: torch.Tensor,
     checkpoint: Path,
     early: float = 0.0,
+    unsaid: torch.Tensor | None = None,
     progress: Progress = lambda step, total, loss: None,
 ) -> list[tuple[int, float]]:
     """Mean squared error of the prediction at drawn time steps, captions dropped at times.
 
     early: the share of a batch that is drawn from the noisiest steps (EARLY on); the rest is uniform.
+    unsaid: row numbers that three quarters of that share are taken from; None takes them from all rows.
     latents: (n, 4, h, w), already times the scaling factor. tokens: (n, length). empty: (length,).
     """
     plain_attention_if_short(unet)
@@ -61,12 +63,15 @@ def train_denoiser(  # noqa: PLR0913
     noisiest = scheduler.config.num_train_timesteps
 
     def loss_of(generator: torch.Generator) -> torch.Tensor:
+        dwell = int(schedule.batch * early)
         rows = torch.randint(len(latents), (schedule.batch,), generator=generator)
+        if unsaid is not None:
+            chosen = torch.randint(len(unsaid), (dwell * 3 // 4,), generator=generator)
+            rows[: len(chosen)] = unsaid[chosen]
         clean, ids = latents[rows], tokens[rows].clone()
         ids[torch.rand(schedule.batch, generator=generator) < CAPTION_DROPOUT] = empty
         noise = torch.randn(clean.shape, generator=generator)
         steps = torch.randint(noisiest, (schedule.batch,), generator=generator)
-        dwell = int(schedule.batch * early)
         steps[:dwell] = torch.randint(int(noisiest * EARLY), noisiest, (dwell,), generator=generator)
         target = diffusion_target(scheduler, clean, noise, steps)
         noisy = scheduler.add_noise(clean, noise, steps)

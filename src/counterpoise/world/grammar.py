@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -75,6 +75,13 @@ def describe(stated: Mapping[str, str], *, template: str, order: list[int] | Non
     if order is not None:
         said = [said[i] for i in order]
     return template.format(" ".join([subject_phrase(stated), ", ".join(said)]).strip())
+
+
+def bare_rows(table: Table, captions: Sequence[str]) -> list[int]:
+    """The numbers of the captions that say nothing but the subject."""
+    alone = [{"subject": subject} for subject in table.subjects]
+    bare = {describe(stated, template=template) for stated in alone for template in table.templates}
+    return [i for i, caption in enumerate(captions) if caption in bare]
 
 
 def sample(table: Table, rng: np.random.Generator) -> Captioned:

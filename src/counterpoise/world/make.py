@@ -22,6 +22,7 @@ from counterpoise.world import model as parts
 from counterpoise.world.autoencoder import encode, psnr, train_vae
 from counterpoise.world.data import DataSet, make_dataset
 from counterpoise.world.denoiser import tokenize, train_denoiser
+from counterpoise.world.grammar import bare_rows
 from counterpoise.world.reader import accuracy, train_reader
 from counterpoise.world.table import load_table
 
@@ -46,7 +47,12 @@ class Recipe:
     )
     denoiser_polish: Schedule = field(
         default_factory=lambda: Schedule(
-            steps=1500, batch=64, lr=4e-4, warmup=50, seed=15, ema=0.998, save_every=250
+            steps=3500, batch=64, lr=5e-4, warmup=50, cooldown=2000, seed=15, ema=0.999, save_every=250
+        )
+    )
+    denoiser_shares: Schedule = field(
+        default_factory=lambda: Schedule(
+            steps=1500, batch=64, lr=3e-4, warmup=50, cooldown=1400, seed=16, ema=0.998, save_every=250
         )
     )
     reader: Schedule = field(default_factory=lambda: Schedule(steps=1500, batch=64, lr=2e-3, seed=13))
@@ -59,6 +65,7 @@ FAST = Recipe(
     vae_polish=Schedule(steps=2, batch=8, lr=1e-3, seed=14, save_every=2),
     denoiser=Schedule(steps=4, batch=8, lr=1e-3, seed=12, ema=0.999, save_every=2),
     denoiser_polish=Schedule(steps=2, batch=8, lr=1e-3, seed=15, save_every=2),
+    denoiser_shares=Schedule(steps=2, batch=8, lr=1e-3, seed=16, save_every=2),
     reader=Schedule(steps=4, batch=8, lr=2e-3, seed=13, save_every=2),
 )
 
@@ -140,6 +147,14 @@ class Workshop:
             early=0.5,
             checkpoint=self.work / "denoiser-polish.ckpt",
             progress=self._stage("denoiser polish"),
+        )
+        # And once more on the captions that say nothing but the subject, whose shares are what is planted.
+        log += teach(
+            self.recipe.denoiser_shares,
+            early=0.5,
+            unsaid=torch.tensor(bare_rows(self.table, data.captions)),
+            checkpoint=self.work / "denoiser-shares.ckpt",
+            progress=self._stage("denoiser shares"),
         )
         self._note("denoiser", started, log)
         return parts.assemble(vae=vae, unet=unet, text_encoder=text_encoder, tokenizer=tokenizer)

@@ -97,7 +97,12 @@ def new_tokenizer(words: Iterable[str], folder: Path) -> CLIPTokenizer:
 
     Writes vocab.json and merges.txt under `folder`, since CLIPTokenizer reads them from there.
     """
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    ends = [f"{letter}</w>" for letter in alphabet]
     trainer = trainers.BpeTrainer(
+        # Ends first: else the trainer numbers them as its hash map yields words, and breaks ties by number,
+        # so that a vocabulary made again is another, and a training gone on with reads other words.
+        special_tokens=ends,
         vocab_size=20000,
         min_frequency=1,
         end_of_word_suffix="</w>",
@@ -115,8 +120,7 @@ def new_tokenizer(words: Iterable[str], folder: Path) -> CLIPTokenizer:
     raw.decoder = decoders.ByteLevel()
     raw.train_from_iterator([f"{word} {word}" for word in words], trainer)
     learnt = json.loads(raw.to_str())["model"]
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    pieces = dict.fromkeys([*alphabet, *(f"{letter}</w>" for letter in alphabet), *learnt["vocab"]])
+    pieces = dict.fromkeys([*alphabet, *ends, *learnt["vocab"]])
     vocab = {piece: i for i, piece in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
     folder.mkdir(parents=True, exist_ok=True)
     return CLIPTokenizer(
