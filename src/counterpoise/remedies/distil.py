@@ -41,10 +41,11 @@ LATER = Schedule(steps=80, batch=64, lr=1e-3, warmup=10, seed=22, ema=0.95, save
 class Method:
     """How much of everything a distillation takes.
 
-    ways: recorded drawings an edit, over all its templates and variants. kept: recorded drawings of the
-    phrases to keep, in all. rank, alpha: of the LoRA. neutral, explicit, kept_share: shares of a batch:
-    the neutral prompts; the variants' own prompts, kept where they were; the phrases to keep. What is
-    left of 1 keeps the negative prompt's prediction. seed: of the first recorded drawing.
+    ways: recorded drawings an edit, over all its templates and variants. kept: recorded drawings, in all, of
+    the phrases to keep and of the variants' own, on any noise. rank, alpha: of the LoRA. neutral, explicit,
+    kept_share: shares of a batch: the neutral prompts; the variants' own prompts, kept where they were; the
+    drawings to keep. What is left of 1 keeps the negative prompt's prediction. seed: of the first recorded
+    drawing.
     first, later: the training's schedules before and after each correction of the shares.
     corrections: how often the student is audited on its own templates and the shares corrected;
     readings: pictures for each value of an edit's attribute the first time, as many more each time after it,
@@ -56,8 +57,8 @@ class Method:
     rank: int = 16
     alpha: float = 16.0
     neutral: float = 0.57
-    explicit: float = 0.22
-    kept_share: float = 0.14
+    explicit: float = 0.14
+    kept_share: float = 0.22
     seed: int = 1_000_000
     first: Schedule = FIRST
     later: Schedule = LATER

@@ -84,8 +84,8 @@ class Library:
     """Records lessons into `cache`.
 
     ways: drawings an edit, over its templates and variants; each variant gets the same number, so that a
-    small share is learnt from as many pictures as a large one. kept: drawings of the phrases to keep, in
-    all. seed: of the first.
+    small share is learnt from as many pictures as a large one. kept: drawings, in all, of the phrases to
+    keep and of the variants' own. seed: of the first.
     """
 
     painter: Painter
@@ -116,11 +116,16 @@ class Library:
         return self._with(lessons.couplings, lessons, rows, part=f"more-{round_}") if rows else lessons
 
     def _kept_rows(self) -> list[Row]:
-        prompts = [template.format(phrase) for phrase in self.goal.keep for template in self.goal.templates]
-        if not prompts:
-            return []
-        order = torch.randperm(len(prompts), generator=torch.Generator().manual_seed(self.seed)).tolist()
-        chosen = [prompts[order[i % len(order)]] for i in range(self.kept)]
+        """Half of them the variants' own prompts, on any noise: what is taught has only that of their bins,
+        and under other noise "a female boss" would follow "a boss"."""
+        phrases = [variant.phrase for edit in self.goal.edits for variant in edit.variants]
+        generator = torch.Generator().manual_seed(self.seed)
+        halves = []
+        for group in (phrases, self.goal.keep or phrases):
+            prompts = [template.format(phrase) for phrase in group for template in self.goal.templates]
+            order = torch.randperm(len(prompts), generator=generator).tolist()
+            halves.append([prompts[i] for i in order])
+        chosen = [halves[i % 2][i // 2 % len(halves[i % 2])] for i in range(self.kept)]
         return [Row(KEPT, 0, 0.0, self.seed + i, prompt, prompt) for i, prompt in enumerate(chosen)]
 
     def _missing(self, couplings: Sequence[Coupling], shares: Shares, known: Sequence[Row]) -> list[Row]:
