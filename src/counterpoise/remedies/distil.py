@@ -53,12 +53,12 @@ class Method:
     """
 
     ways: int = 216
-    kept: int = 384
+    kept: int = 512
     rank: int = 16
     alpha: float = 16.0
     neutral: float = 0.57
-    explicit: float = 0.14
-    kept_share: float = 0.22
+    explicit: float = 0.10
+    kept_share: float = 0.26
     seed: int = 1_000_000
     first: Schedule = FIRST
     later: Schedule = LATER

@@ -107,7 +107,7 @@ class Library:
                 _save({"direction": found.direction, "order": torch.tensor(found.order)}, file)
             kept = torch.load(file, weights_only=True)
             couplings.append(Coupling(kept["direction"], tuple(kept["order"].tolist())))
-        rows = self._kept_rows() + self._missing(couplings, shares, ())
+        rows = self._kept_rows(couplings) + self._missing(couplings, shares, ())
         return self._with(tuple(couplings), None, rows, part="first")
 
     def more(self, lessons: Lessons, shares: Shares, *, round_: int) -> Lessons:
@@ -115,18 +115,28 @@ class Library:
         rows = self._missing(lessons.couplings, shares, lessons.rows)
         return self._with(lessons.couplings, lessons, rows, part=f"more-{round_}") if rows else lessons
 
-    def _kept_rows(self) -> list[Row]:
-        """Half of them the variants' own prompts, on any noise: what is taught has only that of their bins,
-        and under other noise "a female boss" would follow "a boss"."""
-        phrases = [variant.phrase for edit in self.goal.edits for variant in edit.variants]
-        generator = torch.Generator().manual_seed(self.seed)
-        halves = []
-        for group in (phrases, self.goal.keep or phrases):
-            prompts = [template.format(phrase) for phrase in group for template in self.goal.templates]
-            order = torch.randperm(len(prompts), generator=generator).tolist()
-            halves.append([prompts[i] for i in order])
-        chosen = [halves[i % 2][i // 2 % len(halves[i % 2])] for i in range(self.kept)]
-        return [Row(KEPT, 0, 0.0, self.seed + i, prompt, prompt) for i, prompt in enumerate(chosen)]
+    def _kept_rows(self, couplings: Sequence[Coupling]) -> list[Row]:
+        """Half of them the phrases to keep, half the variants' own prompts, each over all quantiles.
+
+        What is taught has a variant's prompt under its own noise alone: under the noise of the other end "a
+        female boss" would follow "a boss".
+        """
+        edits, templates = self.goal.edits, self.goal.templates
+        asked: list[tuple[str, int]] = []
+        each = self.kept // (2 * len(edits))
+        for e, (edit, coupling) in enumerate(zip(edits, couplings, strict=True)):
+            parts = max(1, each // len(edit.variants))
+            first = self.seed + SEARCHED * (1 + len(edits) + e)
+            wanted = set(range(parts))
+            found = seeds_in(self.painter, coupling, (0.0, 1.0), parts=parts, wanted=wanted, first=first)
+            for v, variant in enumerate(edit.variants):
+                for i, (seed, _) in sorted(found.items()):
+                    asked.append((templates[(i + v) % len(templates)].format(variant.phrase), seed))
+        prompts = [template.format(phrase) for phrase in self.goal.keep for template in templates]
+        order = torch.randperm(len(prompts), generator=torch.Generator().manual_seed(self.seed)).tolist()
+        others = self.kept - len(asked) if prompts else 0
+        asked += [(prompts[order[i % len(order)]], self.seed + i) for i in range(others)]
+        return [Row(KEPT, 0, 0.0, seed, prompt, prompt) for prompt, seed in asked]
 
     def _missing(self, couplings: Sequence[Coupling], shares: Shares, known: Sequence[Row]) -> list[Row]:
         """A row for every part of a variant's quantiles that none of the known rows lies in."""
