@@ -130,7 +130,7 @@ def test_only_touched_layers_are_copied(model):
     host = Host(model)
     host.mount(adapter_for(model, paths=["fc"]))
     host.fold()
-    assert set(host._now.originals) == {"fc"}
+    assert set(host._now.foldings) == {"fc"}
 
 
 class TestContext:

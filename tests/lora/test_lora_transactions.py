@@ -199,7 +199,7 @@ def test_an_exception_while_hooking_undoes_the_move(model, monkeypatch, folded):
 
 @pytest.mark.parametrize("folded", [False, True])
 def test_weights_changed_by_others_are_noticed(model, folded):
-    host = Host(model)
+    host = Host(model, keep_copies=True)
     host.mount(adapter_for(model, paths=["fc", "conv"]))
     if folded:
         host.fold()
@@ -367,14 +367,28 @@ def test_an_adapter_changed_behind_the_hosts_back_cannot_reach_w0(model):
     assert_bits(model, before)
 
 
-def test_a_spoilt_original_is_not_given_out_as_w0(model):
-    host = Host(model)
+@pytest.mark.parametrize("copies", [False, True])
+def test_a_spoilt_original_is_not_given_out_as_w0(model, copies):
+    host = Host(model, keep_copies=copies)
     host.mount(adapter_for(model))
     host.fold()
-    host._now.originals["fc"].copy[0, 0] += 1
+    folding = host._now.foldings["fc"]
+    (folding.kept if copies else folding.stack[0].update.up)[0, 0] += 1
     folded = weights(model)
     with pytest.raises(StateError, match="kept original of fc"):
         host.restore()
+    assert_bits(model, folded)
+
+
+def test_without_copies_an_overwritten_layer_cannot_come_back(model):
+    host = Host(model)
+    host.mount(adapter_for(model, paths=["fc", "conv"]))
+    host.fold()
+    with torch.no_grad():
+        model.fc.weight[0, 0] += 1
+    folded = weights(model)
+    with pytest.raises(StateError, match="kept original of fc"):
+        host.restore(force=True)
     assert_bits(model, folded)
 
 

@@ -29,12 +29,15 @@ class Host:
 
     `model` is an `nn.Module` (paths as in `named_modules`) or a diffusers pipeline (paths begin with the
     component's name); else UsageError. Making a Host changes nothing.
+
+    While folded, W0 is kept as a correction of a few bits a weight, which needs the folded weights as they
+    were written. `keep_copies` keeps all of W0 instead: more memory, and W0 survives what others overwrite.
     """
 
-    def __init__(self, model: object) -> None:
+    def __init__(self, model: object, *, keep_copies: bool = False) -> None:
         self._model = model
         self._modules = all_modules(model)
-        self._now = Record()
+        self._now = Record(copies=bool(keep_copies))
 
     @property
     def model(self) -> object:
@@ -113,7 +116,8 @@ class Host:
         """Take everything away, from any state: W0 bit for bit, checked against its sha256 at first mount.
 
         StateError E_CHANGED, with nothing done, if others changed a layer meanwhile. `force` restores
-        nevertheless: folded layers get W0 back, unfolded ones keep what the others wrote.
+        nevertheless: folded layers get W0 back (StateError E_ORIGINAL for an overwritten one, unless the host
+        keeps copies), unfolded ones keep what the others wrote.
         """
         if not force:
             check_unchanged(self._now, self._modules, self._now.entries)
@@ -148,16 +152,13 @@ class Host:
         """Go to where `mounts` are folded or beside, or raise and be where it was; `trust` skips the check
         that nobody else changed the weights that are about to be written."""
         now = self._now
-        new, writes = plan(
+        new, paths = plan(
             now, self._modules, mounts, target=replace(now, folded=folded, dtype=dtype or now.dtype)
         )
-        written = {id(weight) for weight, _ in writes}
         if not trust:
-            check_unchanged(
-                now, self._modules, (p for p in now.entries if id(self._modules[p].weight) in written)
-            )
+            check_unchanged(now, self._modules, (path for path in paths if path in now.entries))
 
         def settle(record: Record) -> None:
             self._now = record
 
-        carry_out(now, new, writes, settle=settle)
+        carry_out(now, new, self._modules, paths, settle=settle)

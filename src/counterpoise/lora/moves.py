@@ -1,7 +1,8 @@
 """The moves of a host, worked out before anything changes.
 
 In: the present record, the layers, and which adapters are to be there, folded or beside. Out: the next
-record and what to write into which weight. Only `carry_out` touches the model, all or nothing.
+record and the layers to be written. Only `carry_out` touches the model: layer by layer, so that a move
+takes one layer's memory, and all or nothing.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from torch import Tensor, nn
 
 from counterpoise.errors import StateError
 from counterpoise.lora.adapter import Adapter
+from counterpoise.lora.folding import Folding, fold_weight, refolded, unfold_weight
 from counterpoise.lora.names import shown
-from counterpoise.lora.stack import Beside, Entries, Entry, folded
-from counterpoise.lora.weights import Original, overwrite, tensor_digest
+from counterpoise.lora.stack import Beside, Entries, Entry
+from counterpoise.lora.weights import overwrite, tensor_digest
 
 Modules = Mapping[str, nn.Module]
-Writes = list[tuple[Tensor, Tensor]]
 
 
 @final
@@ -45,10 +46,10 @@ class Record:
     """Layer path -> its stack, in the order of names."""
     digests: Mapping[str, str] = field(default_factory=dict)
     """Layer path -> sha256 of W0 when the first adapter came to it."""
-    originals: Mapping[str, Original] = field(default_factory=dict)
-    """Folded layer -> W0."""
-    expected: Mapping[str, str] = field(default_factory=dict)
-    """Folded layer -> sha256 of what was written into it."""
+    foldings: Mapping[str, Folding] = field(default_factory=dict)
+    """Folded layer -> what was folded in, and the way back."""
+    copies: bool = False
+    """Whether a fold keeps all of W0."""
     hooks: Mapping[str, Beside] = field(default_factory=dict)
 
 
@@ -62,20 +63,23 @@ def weight_of(modules: Modules, path: str) -> Tensor:
 def check_unchanged(now: Record, modules: Modules, paths: Iterable[str]) -> None:
     """StateError E_CHANGED if a layer's weight is not what the host last left or found there."""
     for path in sorted(paths):
-        known = now.expected.get(path) or now.digests.get(path)
+        known = _digest_of(now, path)
         if known is not None and tensor_digest(weight_of(modules, path)) != known:
-            since = "it was folded" if path in now.expected else "the first mount"
+            since = "it was folded" if path in now.foldings else "the first mount"
             reason = f"the weight of {shown(path)} was changed by others since {since}"
             raise StateError(f"{reason}; undo that change, or call restore(force=True)", code="E_CHANGED")
 
 
+def _digest_of(now: Record, path: str) -> str | None:
+    folding = now.foldings.get(path)
+    return folding.digest if folding is not None else now.digests.get(path)
+
+
 def plan(
     now: Record, modules: Modules, mounts: Mapping[str, Mount], *, target: Record
-) -> tuple[Record, Writes]:
-    """The record in which `mounts` are folded or not as in `target`, and the writes that lead there.
-
-    Raises what `folded` and `Original.value` raise; changes nothing. Layers whose stack stays the same
-    are neither computed nor written.
+) -> tuple[Record, list[str]]:
+    """The record in which `mounts` are folded or not as in `target` (`foldings` still those of now), and the
+    layers that are to be written. Changes nothing; layers whose stack stays the same are left alone.
     """
     changed = {name for name in {*now.mounts, *mounts} if now.mounts.get(name) is not mounts.get(name)}
     touched = {
@@ -89,13 +93,13 @@ def plan(
     if now.folded != target.folded or (target.folded and now.dtype != target.dtype):
         touched = {*now.entries, *entries}
     new = replace(target, mounts=dict(mounts), entries=entries, digests=digests)
-    new, writes = _weighed(new, modules, sorted(touched))
     hooks = (
         {}
         if new.folded
         else {path: _beside(now, modules, path, stack=stack) for path, stack in entries.items()}
     )
-    return replace(new, hooks=hooks), writes
+    written = (p for p in touched if p in now.foldings or (new.folded and p in entries))
+    return replace(new, hooks=hooks), sorted(written)
 
 
 def _restacked(
@@ -113,46 +117,36 @@ def _restacked(
     return entries
 
 
-def _weighed(new: Record, modules: Modules, touched: Iterable[str]) -> tuple[Record, Writes]:
-    originals, expected = dict(new.originals), dict(new.expected)
-    writes: Writes = []
-    for path in touched:
-        weight = weight_of(modules, path)
-        if new.folded and path in new.entries:
-            original = originals.get(path) or Original.of(weight, new.digests[path])
-            value = folded(original.copy, new.entries[path], dtype=new.dtype, path=path)
-            originals[path], expected[path] = original, tensor_digest(value)
-            writes.append((weight, value))
-        elif path in originals:
-            writes.append((weight, originals.pop(path).value(path)))
-            del expected[path]
-    return replace(new, originals=originals, expected=expected), writes
-
-
 def _beside(now: Record, modules: Modules, path: str, *, stack: Entries) -> Beside:
     old = now.hooks.get(path)
     return old if old is not None and old.entries is stack else Beside(modules[path], stack)
 
 
-def carry_out(now: Record, new: Record, writes: Writes, *, settle: Callable[[Record], None]) -> None:
-    """Write, hook, and `settle` the new record; after any exception the model and record are as before.
+def carry_out(
+    now: Record, new: Record, modules: Modules, paths: Iterable[str], *, settle: Callable[[Record], None]
+) -> None:
+    """Write `paths`, hook, and `settle` the new record; after any exception all is as before.
 
-    `settle` is the last thing tried: an interrupt finds either all of the move done or none of it.
+    Raises what folding and unfolding raise. `settle` is the last thing tried: an interrupt finds either
+    all of the move done or none of it.
     """
-    before: Writes = []
+    foldings = dict(now.foldings)
+    begun: list[str] = []
     try:
-        for weight, value in writes:
-            before.append((weight, weight.detach().clone()))
-            overwrite(weight, value)
+        for path in paths:
+            value, folding = _next_weight(now, new, modules, path)
+            begun.append(path)  # from here on the weight may be either: the undoing asks its bytes
+            _note(foldings, path, folding)
+            overwrite(weight_of(modules, path), value)
         for beside in new.hooks.values():
             beside.attach()
         for path, beside in now.hooks.items():
             if new.hooks.get(path) is not beside:
                 beside.detach()
-        settle(new)
+        settle(replace(new, foldings=foldings))
     except BaseException:
-        for weight, old in reversed(before):
-            overwrite(weight, old)
+        for path in reversed(begun):
+            _take_back(now, new, modules, path, folding=foldings.get(path))
         for path, beside in new.hooks.items():
             if now.hooks.get(path) is not beside:
                 beside.detach()
@@ -160,3 +154,27 @@ def carry_out(now: Record, new: Record, writes: Writes, *, settle: Callable[[Rec
             beside.attach()
         settle(now)
         raise
+
+
+def _note(foldings: dict[str, Folding], path: str, folding: Folding | None) -> None:
+    foldings.pop(path, None)
+    if folding is not None:
+        foldings[path] = folding
+
+
+def _next_weight(now: Record, new: Record, modules: Modules, path: str) -> tuple[Tensor, Folding | None]:
+    weight, folding = weight_of(modules, path), now.foldings.get(path)
+    digest = new.digests.get(path) or now.digests[path]
+    original = weight if folding is None else unfold_weight(weight, folding, digest=digest, path=path)
+    if new.folded and path in new.entries:
+        return fold_weight(original, new.entries[path], dtype=new.dtype, path=path, copy=new.copies)
+    return original, None
+
+
+def _take_back(now: Record, new: Record, modules: Modules, path: str, *, folding: Folding | None) -> None:
+    weight, before = weight_of(modules, path), now.foldings.get(path)
+    digest = new.digests.get(path) or now.digests[path]
+    if tensor_digest(weight) == (digest if before is None else before.digest):
+        return
+    original = weight if folding is None else unfold_weight(weight, folding, digest=digest, path=path)
+    overwrite(weight, original if before is None else refolded(original, before, path=path))

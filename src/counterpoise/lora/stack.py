@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from counterpoise.errors import UsageError
 from counterpoise.lora.layers import KINDS
 from counterpoise.lora.lowrank import LowRank, product
 
@@ -44,24 +43,17 @@ def stacked(entries: Entries, *, device: torch.device, dtype: torch.dtype) -> tu
         return torch.cat(downs, 0), torch.cat(ups, 1).to(dtype)
 
 
-def folded(original: Tensor, entries: Entries, *, dtype: torch.dtype, path: str) -> Tensor:
-    """W0 plus the whole stack, accumulated in `dtype` or wider and rounded once to W0's dtype.
-
-    UsageError E_OVERFLOW if a finite weight would become infinite or NaN.
-    """
-    wide = torch.promote_types(dtype, original.dtype)
+def wide_enough(dtype: torch.dtype, own: torch.dtype) -> torch.dtype:
+    """What a sum onto weights of dtype `own` is accumulated in, where at least `dtype` is asked for."""
+    wide = torch.promote_types(dtype, own)
     # A process that allows TF32 or bfloat16 products would lose bits in float32 ones; float64 is exempt.
-    exact = wide if torch.get_float32_matmul_precision() == "highest" else torch.float64
-    with torch.inference_mode(False), torch.no_grad():
-        pair = stacked(entries, device=original.device, dtype=exact)
-        if pair is None:
-            return original.clone()
-        result = (original.to(exact) + product(*pair)).to(original.dtype)
-        if not bool((result.isfinite() | ~original.isfinite()).all()):
-            biggest = torch.finfo(original.dtype).max
-            reason = f"folding into {path} exceeds what {original.dtype} holds ({biggest:g})"
-            raise UsageError(f"{reason}; lower the strength or use a wider dtype", code="E_OVERFLOW")
-    return result
+    return wide if torch.get_float32_matmul_precision() == "highest" else torch.float64
+
+
+def dense_update(entries: Entries, *, device: torch.device, dtype: torch.dtype) -> Tensor | None:
+    """The stack's sum in the weight's shape, computed in `dtype`; None if nothing acts."""
+    pair = stacked(entries, device=device, dtype=dtype)
+    return None if pair is None else product(*pair)
 
 
 @final

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -49,31 +47,6 @@ def model_digest(roots: Mapping[str, nn.Module]) -> str:
         digest.update(f"{name}\0".encode())
         _feed(digest, named[name])
     return digest.hexdigest()
-
-
-@final
-@dataclass(frozen=True)
-class Original:
-    """W0 of a folded layer, kept to be given back; `digest` was taken before anything was folded.
-
-    (The seam for a compact correction: whatever replaces the full copy only needs `value`.)
-    """
-
-    copy: Tensor
-    digest: str
-
-    @staticmethod
-    def of(weight: Tensor, digest: str) -> Original:
-        """A copy of `weight` as it is now."""
-        with torch.inference_mode(False):
-            return Original(weight.detach().clone(), digest)
-
-    def value(self, path: str) -> Tensor:
-        """W0, proven to be the bytes that were hashed; else StateError E_ORIGINAL."""
-        if tensor_digest(self.copy) != self.digest:
-            reason = f"the kept original of {path} is not what was hashed at mount; reload the model"
-            raise StateError(reason, code="E_ORIGINAL")
-        return self.copy
 
 
 def overwrite(weight: Tensor, value: Tensor) -> None:

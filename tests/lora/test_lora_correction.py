@@ -1,0 +1,55 @@
+"""W0 from an estimate and a correction, whatever the bits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from lora_cases import DTYPES
+
+from counterpoise.lora.correction import Correction
+
+ALL = [*DTYPES, torch.float64]
+
+
+def _same(a, b):
+    return torch.equal(a.flatten().view(torch.uint8), b.flatten().view(torch.uint8))
+
+
+@pytest.mark.parametrize("dtype", ALL)
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.05, 0.3, 1.0])
+def test_any_bits_come_back_from_any_estimate(dtype, share):
+    generator = torch.Generator().manual_seed(1)
+    raw = torch.randint(-128, 128, (37, 53 * dtype.itemsize), generator=generator, dtype=torch.int8)
+    original = raw.view(dtype).reshape(37, 53)  # NaN payloads, infinities, subnormals and all
+    other = raw.flip(0).contiguous().view(dtype).reshape(37, 53)
+    estimate = torch.where(torch.rand(37, 53, generator=generator) < share, other, original)
+    kept = estimate.clone()
+    correction = Correction.between(original, estimate)
+    assert _same(correction.applied(estimate), original)
+    assert _same(estimate, kept)
+
+
+@pytest.mark.parametrize("dtype", ALL)
+def test_signed_zeros_and_neighbours(dtype):
+    original = torch.tensor([0.0, -0.0, 1.0, -1.0, torch.finfo(dtype).tiny], dtype=dtype)
+    estimate = torch.tensor([-0.0, 0.0, -1.0, 1.0, 0.0], dtype=dtype)
+    assert _same(Correction.between(original, estimate).applied(estimate), original)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("delta", "bits"), [(0.01, 0.4), (0.1, 1.5)])
+def test_a_fold_costs_few_bits_a_weight(dtype, delta, bits):
+    generator = torch.Generator().manual_seed(2)
+    weight = (torch.randn(512, 512, generator=generator) * 0.02).to(dtype)
+    update = torch.randn(512, 512, generator=generator) * 0.02 * delta
+    folded = (weight.float() + update).to(dtype)
+    estimate = (folded.float() - update).to(dtype)
+    correction = Correction.between(weight, estimate)
+    assert _same(correction.applied(estimate), weight)
+    assert correction.nbytes * 8 / weight.numel() < bits
+
+
+def test_no_weights_and_one():
+    for size in (0, 1, 255, 256, 257):
+        original, estimate = torch.ones(size), torch.zeros(size)
+        assert _same(Correction.between(original, estimate).applied(estimate), original)
