@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from counterpoise.errors import CounterpoiseError, RefusedInputError
 from counterpoise.lora import Adapter, LowRank
-from counterpoise.lora.layers import match_layers
+from counterpoise.lora.layers import Layout, match_layers
 from counterpoise.lora.names import shown
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -61,14 +61,12 @@ def adapter_for(
 ) -> Adapter:
     """Random factors, of mixed rank and alpha, for `paths` (default: every layer)."""
     generator = torch.Generator().manual_seed(seed)
-    from counterpoise.lora.layers import all_modules
-
-    modules = all_modules(model)
+    sites = Layout.of(model).sites
     chosen = paths if paths is not None else match_layers(model, ["*"])
     return Adapter(
         {
             path: update(
-                tuple(modules[path].weight.shape), rank + i % 2, alpha=alpha + i % 3, generator=generator
+                tuple(sites[path].weight.shape), rank + i % 2, alpha=alpha + i % 3, generator=generator
             )
             for i, path in enumerate(chosen)
         }

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lora_cases import DTYPES, adapter_for, linear_adapter, net, picture, update, weights
+from torch import nn
 
 from counterpoise.errors import UsageError
 from counterpoise.lora import Adapter, Host, LowRank, match_layers
@@ -110,16 +111,20 @@ def test_grouped_convolution_beside_equals_the_dense_update():
 
 
 def test_many_adapters_are_two_products_not_a_loop(monkeypatch):
-    model, x = net(), torch.ones(3, 6)
+    model, x = nn.ModuleDict({"fc": nn.Linear(80, 60)}), torch.ones(3, 80)
     host = Host(model)
     for i in range(7):
-        host.mount(linear_adapter(rank=i + 1), name=f"a{i}", strength=0.1 * i)
+        host.mount(linear_adapter(rank=i + 1, width=80, out=60), name=f"a{i}", strength=0.1 * i)
     calls = []
     real = F.linear
     monkeypatch.setattr(F, "linear", lambda *args: calls.append(args[1].shape) or real(*args))
     model.fc(x)
     # One for the layer itself, one down, one up; the adapter of strength 0 is not in the stack.
-    assert calls == [(5, 6), (27, 6), (5, 27)]
+    assert calls == [(60, 80), (27, 80), (60, 27)]
+    calls.clear()
+    host.mount(linear_adapter(rank=8, width=80, out=60), name="past")  # 36 of 34.3: factors would cost more
+    model.fc(x)
+    assert calls == [(60, 80)]
 
 
 def test_strength_zero_is_bit_for_bit_absent():

@@ -131,7 +131,7 @@ def test_beside_a_mounted_adapter():
         lambda m: trainable(m, ["fc"], rank=2, alpha=float("nan"), generator=generator()),
         lambda m: trainable(m, ["nothing"], rank=2, generator=generator()),
         lambda m: trainable(m, [], rank=2, generator=generator()),
-        lambda m: trainable(m, ["table"], rank=2, generator=generator()),
+        lambda m: trainable(m, ["norm"], rank=2, generator=generator()),
     ],
 )
 def test_refused_starts(call):

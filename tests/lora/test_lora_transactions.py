@@ -42,7 +42,7 @@ REFUSED_CALLS = {
     "wrong prefix": (lambda h, a: h.mount(linear_adapter("blok.fc"), name="b"), "E_NO_MATCH"),
     "wrong width": (lambda h, a: h.mount(linear_adapter(width=7), name="b"), "E_SHAPE"),
     "linear on conv": (lambda h, a: h.mount(linear_adapter("conv"), name="b"), "E_SHAPE"),
-    "embedding": (lambda h, a: h.mount(linear_adapter("table"), name="b"), "E_LAYER"),
+    "embedding": (lambda h, a: h.mount(linear_adapter("norm"), name="b"), "E_LAYER"),
     "norm": (lambda h, a: h.mount(linear_adapter("norm"), name="b"), "E_LAYER"),
 }
 
@@ -301,7 +301,8 @@ class Odd(nn.Linear):
         nn.MultiheadAttention(6, 2).out_proj,
         nn.Linear(6, 5, device="meta"),
         nn.utils.parametrizations.weight_norm(nn.Linear(6, 5)),
-        nn.Conv1d(6, 5, 1),
+        nn.ConvTranspose1d(6, 5, 1),
+        nn.Bilinear(6, 6, 5),
     ],
 )
 def test_layers_that_would_be_wrong_are_refused(layer):

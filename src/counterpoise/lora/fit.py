@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from counterpoise.errors import RefusedInputError, UsageError
 from counterpoise.lora.adapter import Adapter
-from counterpoise.lora.layers import KINDS, layer_fault
+from counterpoise.lora.layers import Layout, Site, join, module_fault, site_fault
 from counterpoise.lora.lowrank import LowRank, is_finite_number
 from counterpoise.lora.names import ADAPTER_NAME_RULE, is_adapter_name, nearest, shown
 
@@ -60,16 +60,17 @@ def check_known(name: object, mounted: Mapping[str, object]) -> None:
         raise UsageError(reason, code="E_NAME")
 
 
-def check_fit(adapter: Adapter, modules: Mapping[str, nn.Module], tied: Mapping[str, str]) -> None:
+def check_fit(adapter: Adapter, layout: Layout, *, tied: Mapping[str, str]) -> None:
     """RefusedInputError if a layer of `adapter` is missing, of another kind, of another shape, or tied."""
     if not isinstance(adapter, Adapter):
         reason = f"expected an Adapter, got {type(adapter).__name__}; use Adapter.load(path)"
         raise UsageError(reason, code="E_ADAPTER")
-    missing = [path for path in adapter.layers if path not in modules]
+    sites, modules = layout.sites, layout.modules
+    missing = [path for path in adapter.layers if path not in sites and path not in modules]
     if missing:
-        raise _misfit(adapter, "E_NO_MATCH", _missing(adapter, missing, modules))
+        raise _misfit(adapter, "E_NO_MATCH", _missing(adapter, missing, sites))
     for path, update in adapter.layers.items():
-        fault = layer_fault(modules[path])
+        fault = site_fault(sites[path]) if path in sites else module_fault(modules[path])
         if fault is not None:
             raise _misfit(adapter, "E_LAYER", f"layer {shown(path)} {fault}")
         if path in tied:
@@ -80,7 +81,7 @@ def check_fit(adapter: Adapter, modules: Mapping[str, nn.Module], tied: Mapping[
         wrong = update.fault()  # again: a tensor may have changed since the LowRank was made
         if wrong is not None:
             raise _misfit(adapter, wrong[0], f"layer {shown(path)}: {wrong[1]}")
-        _check_shape(adapter, path, update, layer=modules[path])
+        _check_shape(adapter, path, update, weight=sites[path].weight)
 
 
 def _misfit(adapter: Adapter, code: str, reason: str) -> RefusedInputError:
@@ -88,21 +89,18 @@ def _misfit(adapter: Adapter, code: str, reason: str) -> RefusedInputError:
     return RefusedInputError(f"{where}{reason}", code=code, file=adapter.source)
 
 
-def _missing(adapter: Adapter, missing: list[str], modules: Mapping[str, nn.Module]) -> str:
-    layers = [path for path, module in modules.items() if type(module) in KINDS]
+def _missing(adapter: Adapter, missing: list[str], sites: Mapping[str, Site]) -> str:
     # Two of the five get their nearest names: the search is slow on a model of thousands of layers.
-    listed = [shown(path) + (nearest(path, layers) if i < 2 else "") for i, path in enumerate(missing[:5])]
+    listed = [shown(path) + (nearest(path, sites) if i < 2 else "") for i, path in enumerate(missing[:5])]
     hint = f"{len(missing)} of {len(adapter.layers)} layers are not in this model: {' | '.join(listed)}"
-    parts = {path.partition(".")[0] for path in modules if path}
-    homes = [part for part in sorted(parts) if all(f"{part}.{path}" in modules for path in missing)]
+    parts = {path.partition(".")[0] for path in sites if path}
+    homes = [part for part in sorted(parts) if all(f"{part}.{path}" in sites for path in missing)]
     if homes:
         hint += f". They are all in {homes[0]!r}: mount adapter.prefixed({homes[0]!r})"
     return hint
 
 
-def _check_shape(adapter: Adapter, path: str, update: LowRank, *, layer: nn.Module) -> None:
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
+def _check_shape(adapter: Adapter, path: str, update: LowRank, *, weight: Tensor) -> None:
     if tuple(weight.shape) == update.weight_shape:
         return
     reason = (
@@ -116,21 +114,26 @@ def _check_shape(adapter: Adapter, path: str, update: LowRank, *, layer: nn.Modu
     raise _misfit(adapter, "E_SHAPE", f"{reason}; use an adapter made for this model")
 
 
-def tied_layers(modules: Mapping[str, nn.Module]) -> dict[str, str]:
-    """Path of each layer whose weight lies in the same memory as another's -> that other's path."""
-    spans: dict[int, list[tuple[int, int, str]]] = {}
-    for path, module in modules.items():
-        for name, tensor in module.named_parameters(path, recurse=False):
+def tied_layers(layout: Layout) -> dict[str, str]:
+    """Path of each site whose weight lies in the same memory as another parameter -> that other's path."""
+    spans: dict[int, list[tuple[int, int, str, tuple[int, str]]]] = {}
+    for path, module in layout.modules.items():
+        for name, tensor in module.named_parameters(recurse=False):
             if tensor.is_meta or not tensor.numel() or tensor.layout != torch.strided:
                 continue
             begin = tensor.data_ptr()
             reach = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True)) + 1
             home = tensor.untyped_storage().data_ptr()
-            spans.setdefault(home, []).append((begin, begin + reach * tensor.element_size(), name))
+            span = (begin, begin + reach * tensor.element_size(), join(path, name), (id(module), name))
+            spans.setdefault(home, []).append(span)
+    paths: dict[tuple[int, str], list[str]] = {}
+    for path, site in layout.sites.items():
+        paths.setdefault((id(site.holder), site.name), []).append(path)
     tied: dict[str, str] = {}
     for found in spans.values():
-        for i, (begin, end, name) in enumerate(found if len(found) > 1 else ()):
-            for other_begin, other_end, other in found[:i] + found[i + 1 :]:
-                if begin < other_end and other_begin < end and name.endswith(".weight"):
-                    tied.setdefault(name.removesuffix(".weight"), other)
+        for i, (begin, end, _, key) in enumerate(found if len(found) > 1 else ()):
+            for other_begin, other_end, other, _ in found[:i] + found[i + 1 :]:
+                if begin < other_end and other_begin < end:
+                    for path in paths.get(key, ()):
+                        tied.setdefault(path, other)
     return tied

@@ -8,18 +8,21 @@ Not for use from several threads at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import final
+from typing import Any, final
 
 import torch
+from torch import Tensor
 
 from counterpoise.errors import StateError, UsageError
 from counterpoise.lora.adapter import Adapter
 from counterpoise.lora.fit import check_fit, check_known, check_name, check_reach, check_strength, tied_layers
-from counterpoise.lora.layers import all_modules, roots
+from counterpoise.lora.gates import Clock, check_mask
+from counterpoise.lora.layers import Layout, roots
 from counterpoise.lora.moves import Mount, Record, carry_out, check_unchanged, plan
+from counterpoise.lora.names import shown
 from counterpoise.lora.weights import model_digest
 
 
@@ -36,7 +39,7 @@ class Host:
 
     def __init__(self, model: object, *, keep_copies: bool = False) -> None:
         self._model = model
-        self._modules = all_modules(model)
+        self._layout = Layout.of(model)
         self._now = Record(copies=bool(keep_copies))
 
     @property
@@ -68,8 +71,8 @@ class Host:
         check_name(name, self._now.mounts)
         checked = check_strength(name, strength)
         if not self._now.mounts:  # parts of a bare model may have been replaced since
-            self._modules = all_modules(self._model)
-        check_fit(adapter, self._modules, tied_layers(self._modules))
+            self._layout = Layout.of(self._model)
+        check_fit(adapter, self._layout, tied=tied_layers(self._layout))
         check_reach(adapter, checked)
         self._move({**self._now.mounts, name: Mount(adapter, checked)}, folded=self._now.folded)
 
@@ -120,7 +123,7 @@ class Host:
         keeps copies), unfolded ones keep what the others wrote.
         """
         if not force:
-            check_unchanged(self._now, self._modules, self._now.entries)
+            check_unchanged(self._now, self._layout.sites, self._now.entries)
         self._move({}, folded=False, trust=True)
 
     @contextmanager
@@ -141,6 +144,63 @@ class Host:
                 rest = {key: mount for key, mount in self._now.mounts.items() if key != name}
                 self._move(rest, folded=before and bool(rest))
 
+    @contextmanager
+    def per_sample(self, strengths: Sequence[Mapping[str, float]]) -> Iterator[Host]:
+        """For a block, sample i of a batch obeys strengths[i] (a name left out: 0) in place of the mounted ones.
+
+        A batch of k times as many samples takes the rows k times over, as guidance stacks its halves.
+        StateError unless mounted; UsageError for unknown names, E_LAYER for a layer without samples.
+        """
+        rows = tuple(
+            {name: check_strength(name, value) for name, value in row.items()} for row in strengths
+        )
+        if not rows:
+            raise UsageError("per_sample needs a row of strengths for each sample, got none", code="E_BATCH")
+        with self._gated({name for row in rows for name in row}, rows=rows):
+            yield self
+
+    @contextmanager
+    def masked(self, masks: Mapping[str, Tensor]) -> Iterator[Host]:
+        """For a block, each named adapter acts by a mask, [height, width] of the picture or [tokens].
+
+        Layers whose tokens are not the mask's (text, time) take the update whole. Errors as `per_sample`.
+        """
+        checked = {name: check_mask(name, mask) for name, mask in masks.items()}
+        with self._gated(set(checked), masks=checked):
+            yield self
+
+    @contextmanager
+    def schedule(self, strengths: Mapping[str, Sequence[float]]) -> Iterator[Clock]:
+        """For a block, the named adapters' strengths go by step: `clock.at(i)`, or `clock.callback` as a diffusers
+        pipeline's callback_on_step_end. Past its end a schedule keeps its last value."""
+        checked = {
+            name: tuple(check_strength(name, value) for value in values) for name, values in strengths.items()
+        }
+        if not all(checked.values()):
+            raise UsageError("a schedule needs a strength for the first step; it is empty", code="E_STRENGTH")
+        clock = Clock(self._now.gates, checked)
+        with self._gated(set(checked), now=clock.strengths(0)):
+            yield clock
+
+    @contextmanager
+    def _gated(self, names: set[str], **settings: Any) -> Iterator[None]:
+        if self.state != "mounted":
+            reason = f"the host is {self.state}: strengths by sample, mask or step act beside the weights alone"
+            raise StateError(f"{reason}; mount first, or unfold", code="E_STATE")
+        for name in sorted(names):
+            check_known(name, self._now.mounts)
+        for path, stack in self._now.entries.items():
+            if self._layout.sites[path].kind.beside is None and any(e.name in names for e in stack):
+                reason = f"{shown(path)} is a parameter that takes its update in place, for all samples alike"
+                raise UsageError(f"{reason}; leave it out of the adapter", code="E_LAYER")
+        gates = self._now.gates
+        before = {key: getattr(gates, key) for key in settings}
+        try:
+            gates.set(settings)
+            yield
+        finally:
+            gates.set(before)
+
     def _move(
         self,
         mounts: Mapping[str, Mount],
@@ -153,12 +213,12 @@ class Host:
         that nobody else changed the weights that are about to be written."""
         now = self._now
         new, paths = plan(
-            now, self._modules, mounts, target=replace(now, folded=folded, dtype=dtype or now.dtype)
+            now, self._layout.sites, mounts, target=replace(now, folded=folded, dtype=dtype or now.dtype)
         )
         if not trust:
-            check_unchanged(now, self._modules, (path for path in paths if path in now.entries))
+            check_unchanged(now, self._layout.sites, (path for path in paths if path in now.entries))
 
         def settle(record: Record) -> None:
             self._now = record
 
-        carry_out(now, new, self._modules, paths, settle=settle)
+        carry_out(now, new, self._layout.sites, paths, settle=settle)

@@ -24,19 +24,17 @@ def is_finite_number(value: object) -> bool:
 
 def shape_fault(down: tuple[int, ...], up: tuple[int, ...]) -> tuple[str, str] | None:
     """The (code, reason) why factors of these shapes are no low-rank pair, or None where they are one."""
-    if len(down) not in (2, 4) or len(up) != len(down):
-        return (
-            "E_SHAPE",
-            f"down is {list(down)} and up {list(up)}: expected both 2-D (Linear) or 4-D (Conv2d)",
-        )
+    if len(down) not in (2, 3, 4, 5) or len(up) != len(down):
+        reason = f"down is {list(down)} and up {list(up)}: expected both 2-D (Linear) or 3-D to 5-D (Conv)"
+        return "E_SHAPE", reason
     if down[0] < 1 or up[1] < 1:
         return "E_RANK", f"the rank is {down[0]} in down and {up[1]} in up: expected 1 or more"
     if down[0] != up[1]:
         return "E_RANK", f"down {list(down)} has rank {down[0]} but up {list(up)} has rank {up[1]}"
     if 0 in down or 0 in up:
         return "E_SHAPE", f"down is {list(down)} and up {list(up)}: no side may be 0"
-    if len(up) == 4 and up[2:] != (1, 1):
-        return "E_SHAPE", f"up is {list(up)}: a Conv2d update needs [out, rank, 1, 1]"
+    if any(size != 1 for size in up[2:]):
+        return "E_SHAPE", f"up is {list(up)}: a convolution's update needs [out, rank, 1, ...]"
     return None
 
 

@@ -12,16 +12,18 @@ from dataclasses import dataclass, field, replace
 from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from counterpoise.errors import StateError
 from counterpoise.lora.adapter import Adapter
 from counterpoise.lora.folding import Folding, fold_weight, refolded, unfold_weight
+from counterpoise.lora.gates import Gates
+from counterpoise.lora.layers import Site
 from counterpoise.lora.names import shown
-from counterpoise.lora.stack import Beside, Entries, Entry
+from counterpoise.lora.stack import StackAtWork, Entries, Entry
 from counterpoise.lora.weights import overwrite, tensor_digest
 
-Modules = Mapping[str, nn.Module]
+Sites = Mapping[str, Site]
 
 
 @final
@@ -50,21 +52,16 @@ class Record:
     """Folded layer -> what was folded in, and the way back."""
     copies: bool = False
     """Whether a fold keeps all of W0."""
-    hooks: Mapping[str, Beside] = field(default_factory=dict)
+    gates: Gates = field(default_factory=Gates)
+    """What all layers' stacks obey: one object for the life of a host."""
+    hooks: Mapping[str, StackAtWork] = field(default_factory=dict)
 
 
-def weight_of(modules: Modules, path: str) -> Tensor:
-    """The layer's parameter as it is now (somebody may have put another in its place)."""
-    weight = modules[path].weight
-    assert isinstance(weight, nn.Parameter)
-    return weight
-
-
-def check_unchanged(now: Record, modules: Modules, paths: Iterable[str]) -> None:
+def check_unchanged(now: Record, sites: Sites, paths: Iterable[str]) -> None:
     """StateError E_CHANGED if a layer's weight is not what the host last left or found there."""
     for path in sorted(paths):
         known = _digest_of(now, path)
-        if known is not None and tensor_digest(weight_of(modules, path)) != known:
+        if known is not None and tensor_digest(sites[path].weight) != known:
             since = "it was folded" if path in now.foldings else "the first mount"
             reason = f"the weight of {shown(path)} was changed by others since {since}"
             raise StateError(f"{reason}; undo that change, or call restore(force=True)", code="E_CHANGED")
@@ -76,7 +73,7 @@ def _digest_of(now: Record, path: str) -> str | None:
 
 
 def plan(
-    now: Record, modules: Modules, mounts: Mapping[str, Mount], *, target: Record
+    now: Record, sites: Sites, mounts: Mapping[str, Mount], *, target: Record
 ) -> tuple[Record, list[str]]:
     """The record in which `mounts` are folded or not as in `target` (`foldings` still those of now), and the
     layers that are to be written. Changes nothing; layers whose stack stays the same are left alone.
@@ -89,14 +86,14 @@ def plan(
         for p in side[name].adapter.layers
     }
     entries = _restacked(now.entries, mounts, changed=changed, touched=touched)
-    digests = {path: now.digests.get(path) or tensor_digest(weight_of(modules, path)) for path in entries}
+    digests = {path: now.digests.get(path) or tensor_digest(sites[path].weight) for path in entries}
     if now.folded != target.folded or (target.folded and now.dtype != target.dtype):
         touched = {*now.entries, *entries}
     new = replace(target, mounts=dict(mounts), entries=entries, digests=digests)
     hooks = (
         {}
         if new.folded
-        else {path: _beside(now, modules, path, stack=stack) for path, stack in entries.items()}
+        else {path: _beside(now, sites, path, stack=stack) for path, stack in entries.items()}
     )
     written = (p for p in touched if p in now.foldings or (new.folded and p in entries))
     return replace(new, hooks=hooks), sorted(written)
@@ -117,13 +114,13 @@ def _restacked(
     return entries
 
 
-def _beside(now: Record, modules: Modules, path: str, *, stack: Entries) -> Beside:
+def _beside(now: Record, sites: Sites, path: str, *, stack: Entries) -> StackAtWork:
     old = now.hooks.get(path)
-    return old if old is not None and old.entries is stack else Beside(modules[path], stack)
+    return old if old is not None and old.entries is stack else StackAtWork(sites[path], stack, now.gates)
 
 
 def carry_out(
-    now: Record, new: Record, modules: Modules, paths: Iterable[str], *, settle: Callable[[Record], None]
+    now: Record, new: Record, sites: Sites, paths: Iterable[str], *, settle: Callable[[Record], None]
 ) -> None:
     """Write `paths`, hook, and `settle` the new record; after any exception all is as before.
 
@@ -134,10 +131,10 @@ def carry_out(
     begun: list[str] = []
     try:
         for path in paths:
-            value, folding = _next_weight(now, new, modules, path)
+            value, folding = _next_weight(now, new, sites, path)
             begun.append(path)  # from here on the weight may be either: the undoing asks its bytes
             _note(foldings, path, folding)
-            overwrite(weight_of(modules, path), value)
+            overwrite(sites[path].weight, value)
         for beside in new.hooks.values():
             beside.attach()
         for path, beside in now.hooks.items():
@@ -146,7 +143,7 @@ def carry_out(
         settle(replace(new, foldings=foldings))
     except BaseException:
         for path in reversed(begun):
-            _take_back(now, new, modules, path, folding=foldings.get(path))
+            _take_back(now, new, sites, path, folding=foldings.get(path))
         for path, beside in new.hooks.items():
             if now.hooks.get(path) is not beside:
                 beside.detach()
@@ -162,8 +159,8 @@ def _note(foldings: dict[str, Folding], path: str, folding: Folding | None) -> N
         foldings[path] = folding
 
 
-def _next_weight(now: Record, new: Record, modules: Modules, path: str) -> tuple[Tensor, Folding | None]:
-    weight, folding = weight_of(modules, path), now.foldings.get(path)
+def _next_weight(now: Record, new: Record, sites: Sites, path: str) -> tuple[Tensor, Folding | None]:
+    weight, folding = sites[path].weight, now.foldings.get(path)
     digest = new.digests.get(path) or now.digests[path]
     original = weight if folding is None else unfold_weight(weight, folding, digest=digest, path=path)
     if new.folded and path in new.entries:
@@ -171,8 +168,8 @@ def _next_weight(now: Record, new: Record, modules: Modules, path: str) -> tuple
     return original, None
 
 
-def _take_back(now: Record, new: Record, modules: Modules, path: str, *, folding: Folding | None) -> None:
-    weight, before = weight_of(modules, path), now.foldings.get(path)
+def _take_back(now: Record, new: Record, sites: Sites, path: str, *, folding: Folding | None) -> None:
+    weight, before = sites[path].weight, now.foldings.get(path)
     digest = new.digests.get(path) or now.digests[path]
     if tensor_digest(weight) == (digest if before is None else before.digest):
         return

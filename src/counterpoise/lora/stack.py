@@ -1,7 +1,7 @@
 """All the adapters on one layer as a single pair of factors.
 
 In: a layer's entries in canonical order. Out: one down and one up whose product is the sum of all
-updates at their strengths; used as two matrix products beside the weight, or as one added to it.
+updates at their strengths; used as two matrix products beside the weight, or added to it.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple, final
 
 import torch
-from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch import Tensor
 
-from counterpoise.lora.layers import KINDS
+from counterpoise.lora.acting import Acting
+from counterpoise.lora.gates import Gates, Spans
+from counterpoise.lora.layers import Gate, Site
 from counterpoise.lora.lowrank import LowRank, product
 
 
@@ -57,48 +58,85 @@ def dense_update(entries: Entries, *, device: torch.device, dtype: torch.dtype) 
 
 
 @final
-class Beside:
-    """A forward hook that adds a layer's stack to its output: output + up(down(x))."""
+class StackAtWork:
+    """A layer's stack acting while W0 stays as it is: as factors beside the weight, or, for a parameter that
+    no output belongs to, or past the rank where factors cost more than a weight, as their sum in its place.
+    """
 
-    def __init__(self, layer: nn.Module, entries: Entries) -> None:
-        self.layer = layer
+    def __init__(self, site: Site, entries: Entries, gates: Gates) -> None:
+        self.site = site
         self.entries = entries
-        self._handle: RemovableHandle | None = None
-        self._pair: tuple[Tensor, Tensor] | None = None
-        self._built_for: tuple[torch.device, torch.dtype] | None = None
+        self.gates = gates
+        # As `stacked` takes them at strength 1.
+        self.spans: Spans = tuple((e.name, e.update.rank, e.strength) for e in entries if e.update.scale)
+        dense = site.kind.beside is None or sum(rank for _, rank, _ in self.spans) >= site.crossover
+        self._acting = Acting(site, beside=self._beside, instead=self._sum if dense else None)
+        self._pairs: dict[bool, tuple[object, tuple[Tensor, Tensor] | None]] = {}
+        self._made: tuple[object, Tensor] | None = None
 
     def attach(self) -> None:
-        """Hook onto the layer, before other hooks: they see the output that the folded layer would give."""
-        # The layer itself is asked, so that an interrupt anywhere in here or in detach leaves no wrong note.
-        if self._handle is None or self._handle.id not in self.layer._forward_hooks:
-            self._handle = self.layer.register_forward_hook(self, with_kwargs=True, prepend=True)
+        """Begin to act; again is the same."""
+        self._acting.attach()
 
     def detach(self) -> None:
-        """Leave the layer; again is the same."""
-        if self._handle is not None:
-            self._handle.remove()
+        """Cease; again is the same."""
+        self._acting.detach()
 
     def pair(self, weight: Tensor) -> tuple[Tensor, Tensor] | None:
-        """The stack in the weight's dtype on its device: made when first needed, and again after a move."""
-        key = (weight.device, weight.dtype)
-        if self._built_for != key:
-            self._pair = stacked(self.entries, device=weight.device, dtype=weight.dtype)
-            if self._pair is not None and not all(bool(factor.isfinite().all()) for factor in self._pair):
-                # Finite factors can exceed float16 where their product does not.
-                self._pair = stacked(self.entries, device=weight.device, dtype=torch.float32)
-            self._built_for = key
-        return self._pair
+        """The stack in the weight's dtype on its device, at strength 1 where gates hold the strengths; made
+        when first needed, and again after a move."""
+        gated, key = self.gates.active, (weight.device, weight.dtype)
+        known = self._pairs.get(gated)
+        if known is None or known[0] != key:
+            entries = tuple(e._replace(strength=1.0) for e in self.entries) if gated else self.entries
+            known = self._pairs[gated] = (key, _usable_pair(entries, weight))
+        return known[1]
 
-    def __call__(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
-        pair = self.pair(layer.weight)
-        return output if pair is None else add_beside(layer, args, kwargs, output=output, pair=pair)
+    def _beside(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
+        pair = self.pair(self.site.weight)
+        if pair is None:
+            return output
+        return add_beside(self.site, args, kwargs, output=output, pair=pair, gate=self._gate)
+
+    def _gate(self, hidden: Tensor) -> Tensor:
+        if not self.gates.active:
+            return hidden
+        groups = getattr(self.site.owner, "groups", 1)
+        return self.gates(hidden, self.spans, channels=self.site.kind.channels, groups=groups)
+
+    def _sum(self) -> Tensor | None:
+        if self.site.kind.beside is not None and self.gates.active:
+            return None
+        weight = self.site.weight
+        key = (weight.device, weight.dtype, weight._version, weight.data_ptr())
+        if self._made is None or self._made[0] != key:
+            exact = wide_enough(torch.float32, weight.dtype)
+            with torch.inference_mode(False), torch.no_grad():
+                update = dense_update(self.entries, device=weight.device, dtype=exact)
+                value = weight if update is None else (weight.to(exact) + update).to(weight.dtype)
+            self._made = (key, value.detach())
+        return self._made[1]
+
+
+def _usable_pair(entries: Entries, weight: Tensor) -> tuple[Tensor, Tensor] | None:
+    pair = stacked(entries, device=weight.device, dtype=weight.dtype)
+    if pair is not None and not all(bool(factor.isfinite().all()) for factor in pair):
+        # Finite factors can exceed float16 where their product does not.
+        pair = stacked(entries, device=weight.device, dtype=torch.float32)
+    return pair
 
 
 def add_beside(
-    layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, output: Tensor, pair: tuple[Tensor, Tensor]
+    site: Site,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    output: Tensor,
+    pair: tuple[Tensor, Tensor],
+    gate: Gate = None,
 ) -> Tensor:
     """`output` plus the update of the layer's input, in the output's dtype; autocast is obeyed."""
+    assert site.kind.beside is not None
     x = args[0] if args else kwargs["input"]
-    down, up = pair
-    update = KINDS[type(layer)].beside(layer, x.to(down.dtype), down, up)
+    update = site.kind.beside(site.owner, x, *pair, gate)
     return output + update.to(output.dtype)

@@ -14,14 +14,14 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from counterpoise.errors import StateError, UsageError
+from counterpoise.lora.acting import Acting
 from counterpoise.lora.adapter import Adapter
 from counterpoise.lora.fit import check_fit, tied_layers
 from counterpoise.lora.host import Host
-from counterpoise.lora.layers import all_modules, match_layers, roots
-from counterpoise.lora.lowrank import LowRank
+from counterpoise.lora.layers import Layout, match_layers, roots
+from counterpoise.lora.lowrank import LowRank, product
 from counterpoise.lora.stack import add_beside
 
 
@@ -42,11 +42,10 @@ def trainable(
         model = model.model
     if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
         raise UsageError(f"rank is {rank!r}: expected a whole number of 1 or more", code="E_RANK")
-    modules = all_modules(model)
+    sites = Layout.of(model).sites
     start = {}
     for path in match_layers(model, targets):
-        shape = modules[path].weight.shape
-        assert isinstance(shape, torch.Size)
+        shape = sites[path].weight.shape
         down = torch.empty(rank, *shape[1:])
         # peft's and the paper's code's start: a = sqrt(5) makes the bound 1 / sqrt(fan_in).
         nn.init.kaiming_uniform_(down, a=math.sqrt(5), generator=generator)
@@ -61,8 +60,8 @@ class Trainable:
 
     def __init__(self, model: object, adapter: Adapter) -> None:
         self._roots = roots(model)
-        self._modules = all_modules(model)
-        check_fit(adapter, self._modules, tied_layers(self._modules))
+        self._layout = Layout.of(model)
+        check_fit(adapter, self._layout, tied=tied_layers(self._layout))
         self._alphas = {path: update.alpha for path, update in adapter.layers.items()}
         self._factors = {
             path: tuple(
@@ -71,13 +70,12 @@ class Trainable:
             )
             for path, update in adapter.layers.items()
         }
-        self._handles: list[RemovableHandle] = []
+        self._acting = [self._acting_on(path) for path in self._factors]
+        self._entered = False
         self._flags: list[tuple[nn.Parameter, bool]] = []
 
     def _device(self, path: str) -> torch.device:
-        weight = self._modules[path].weight
-        assert isinstance(weight, Tensor)
-        return weight.device
+        return self._layout.sites[path].weight.device
 
     def parameters(self) -> list[nn.Parameter]:
         """down, up of every layer, in the order of paths: the same objects always."""
@@ -99,7 +97,7 @@ class Trainable:
         }:
             reason = "the adapter has other layers, ranks or alphas than these factors; start with equal ones"
             raise UsageError(reason, code="E_SHAPE")
-        check_fit(adapter, self._modules, {})
+        check_fit(adapter, self._layout, tied={})
         with torch.no_grad():
             for path, pair in self._factors.items():
                 for factor, value in zip(
@@ -108,17 +106,16 @@ class Trainable:
                     factor.copy_(value)
 
     def __enter__(self) -> Trainable:
-        if self._handles:
+        if self._entered:
             raise StateError("these factors are already mounted; leave the first block first", code="E_STATE")
         try:
+            self._entered = True
             for root in self._roots.values():
                 for parameter in root.parameters():
                     self._flags.append((parameter, parameter.requires_grad))
                     parameter.requires_grad_(False)
-            for path in self._factors:
-                layer, hook = self._modules[path], self._hook(path)
-                # One line: an interrupt between hooking and noting the handle would leave the hook behind.
-                self._handles.append(layer.register_forward_hook(hook, with_kwargs=True, prepend=True))
+            for acting in self._acting:
+                acting.attach()
             return self  # in here: an interrupt after this `try` would find nobody to leave the block
         except BaseException:
             self._leave()
@@ -129,18 +126,22 @@ class Trainable:
     ) -> None:
         self._leave()
 
-    def _hook(self, path: str) -> Any:
-        down, up = self._factors[path]
+    def _acting_on(self, path: str) -> Acting:
+        site, (down, up) = self._layout.sites[path], self._factors[path]
         scale = self._alphas[path] / down.shape[0]
 
-        def add(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
-            return add_beside(layer, args, kwargs, output=output, pair=(down, up * scale))
+        def beside(args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
+            return add_beside(site, args, kwargs, output=output, pair=(down, up * scale))
 
-        return add
+        def instead() -> Tensor:
+            return (site.weight + product(down, up * scale)).to(site.weight.dtype)
+
+        return Acting(site, beside=beside, instead=instead if site.kind.beside is None else None)
 
     def _leave(self) -> None:
-        while self._handles:
-            self._handles.pop().remove()
+        for acting in self._acting:
+            acting.detach()
+        self._entered = False
         while self._flags:
             parameter, flag = self._flags.pop()
             parameter.requires_grad_(flag)
