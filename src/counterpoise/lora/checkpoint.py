@@ -1,0 +1,265 @@
+"""Folds adapters into a checkpoint on disk, tensor by tensor, in bounded memory.
+
+In: a safetensors file, a folder of shards with its index, or a diffusers folder of components; adapters at
+strengths. Out: the same files elsewhere, with the adapted weights folded as a Host would fold them, and a
+note of what was folded. Each file takes its name only when it is whole; a killed run goes on inside the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from io import FileIO
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+from counterpoise.errors import EnvironmentLackError, RefusedInputError, UsageError
+from counterpoise.lora.adapter import Adapter
+from counterpoise.lora.container import DTYPES, Header, Slot, opened, read_header, refuse
+from counterpoise.lora.fit import check_strength
+from counterpoise.lora.lowrank import FACTOR_DTYPES
+from counterpoise.lora.names import nearest, shown
+from counterpoise.lora.stack import Entries, Entry, stacked
+
+PROVENANCE = "counterpoise.folded"
+_BLOCK = 2**25  # bytes of a weight that are in memory at a time
+
+Progress = Callable[[int, int], None]
+
+
+def fold_checkpoint(
+    source: Path,
+    out: Path,
+    adapters: Sequence[tuple[Adapter, float]],
+    *,
+    prefix: str = "",
+    progress: Progress = lambda done, total: None,
+) -> list[Path]:
+    """Write `source` with `adapters` folded in to `out`, and return the weight files written.
+
+    Accumulated in float32 and rounded once, as Host.fold. prefix: what the adapters' paths begin with and the
+    checkpoint's names do not ("unet" for a UNet's own file). progress: bytes done, bytes in all.
+    RefusedInputError E_NO_MATCH or E_SHAPE, before a byte is written, where an adapter does not fit;
+    UsageError where `out` lies in the way; EnvironmentLackError E_WRITE where the disk refuses.
+    """
+    files = checkpoint_files(source)
+    if out.resolve() == source.resolve() or source.resolve() in out.resolve().parents:
+        raise UsageError(f"{shown(out)} is the checkpoint itself, or in it; choose another place", code="E_PATH")
+    headers = {file: _header(file) for file in files}
+    targets = _matched(source, headers, adapters, prefix=prefix)
+    note = _note(source, adapters)
+    total = sum(_size(header) for header in headers.values())
+    done = 0
+    written = []
+    try:
+        for file, header in headers.items():
+            place = out / file.relative_to(source) if source.is_dir() else _file_in(out, source)
+            base = done
+            _fold_file(file, header, place, targets=targets.get(file, {}), note=note,
+                       progress=lambda n, base=base: progress(base + n, total))
+            done += _size(header)
+            written.append(place)
+        if source.is_dir():
+            _copy_company(source, out, set(files))
+    except OSError as error:
+        reason = f"{shown(out, 300)}: cannot be written ({error.strerror or error}); check space and permissions"
+        raise EnvironmentLackError(reason, code="E_WRITE", file=str(out)) from error
+    return written
+
+
+def checkpoint_files(source: Path) -> list[Path]:
+    """The weight files of a checkpoint: itself, the shards of an index, or every component's.
+
+    RefusedInputError E_MISSING where there is none, E_AMBIGUOUS where a folder without an index holds several
+    (fp16 and fp32 variants, say).
+    """
+    if source.is_file():
+        return [source]
+    folders = [source, *sorted(item for item in source.iterdir() if item.is_dir())] if source.is_dir() else []
+    found = [file for folder in folders for file in _files_in(folder)]
+    if not found:
+        raise refuse(source, "E_MISSING", "holds no .safetensors file; give a checkpoint's file or folder")
+    return found
+
+
+def _files_in(folder: Path) -> list[Path]:
+    indexes = sorted(folder.glob("*.safetensors.index.json"))
+    files = sorted(folder.glob("*.safetensors"))
+    if len(indexes) == 1:
+        named = json.loads(indexes[0].read_text("utf-8")).get("weight_map", {})
+        listed = sorted(set(named.values()))
+        missing = [name for name in listed if folder / name not in files]
+        if missing:
+            raise refuse(folder, "E_MISSING", f"its index names {shown(missing[0])}, which is not there")
+        return [folder / name for name in listed]
+    if len(indexes) > 1 or len(files) > 1:
+        names = ", ".join(shown(item.name) for item in (indexes or files)[:4])
+        raise refuse(folder, "E_AMBIGUOUS", f"holds several checkpoints ({names}); give one file")
+    return files
+
+
+def _header(file: Path) -> Header:
+    with opened(file) as data:
+        return read_header(file, data)
+
+
+def _size(header: Header) -> int:
+    return max((slot.end for slot in header.slots.values()), default=0)
+
+
+def _file_in(out: Path, source: Path) -> Path:
+    return out / source.name if out.is_dir() or not out.suffix else out
+
+
+def _matched(
+    source: Path,
+    headers: Mapping[Path, Header],
+    adapters: Sequence[tuple[Adapter, float]],
+    *,
+    prefix: str,
+) -> dict[Path, dict[str, Entries]]:
+    """File -> tensor name -> its stack; every layer of every adapter has landed."""
+    places: dict[str, tuple[Path, str]] = {}
+    for file, header in headers.items():
+        part = file.parent.name if source.is_dir() and file.parent != source else prefix
+        for key in header.slots:
+            if key.endswith(".weight"):
+                places[".".join(filter(None, [part, key.removesuffix(".weight")]))] = (file, key)
+    found: dict[Path, dict[str, Entries]] = {}
+    for i, (adapter, strength) in enumerate(adapters):
+        checked = check_strength(str(i), strength)
+        missing = [path for path in adapter.layers if path not in places]
+        if missing:
+            listed = " | ".join(shown(path) + nearest(path, places) for path in missing[:2])
+            reason = f"{len(missing)} of {len(adapter.layers)} layers are not in {shown(source)}: {listed}"
+            raise RefusedInputError(reason, code="E_NO_MATCH", file=adapter.source)
+        for path, update in adapter.layers.items():
+            file, key = places[path]
+            slot = headers[file].slots[key]
+            if slot.shape != update.weight_shape or DTYPES.get(slot.dtype) not in FACTOR_DTYPES:
+                reason = (
+                    f"{shown(key)} is {slot.dtype} {list(slot.shape)} but the update is {list(update.weight_shape)}"
+                )
+                raise RefusedInputError(
+                    f"{reason}; use an adapter made for this model", code="E_SHAPE", file=adapter.source
+                )
+            stack = found.setdefault(file, {}).setdefault(key, ())
+            found[file][key] = (*stack, Entry(f"{i:06}", update, checked))
+    return found
+
+
+def _note(source: Path, adapters: Iterable[tuple[Adapter, float]]) -> str:
+    parents = [{"sha256": adapter.fingerprint(), "strength": strength} for adapter, strength in adapters]
+    return json.dumps({"checkpoint": source.name, "adapters": parents}, sort_keys=True)
+
+
+def _fold_file(
+    file: Path,
+    header: Header,
+    place: Path,
+    *,
+    targets: Mapping[str, Entries],
+    note: str,
+    progress: Callable[[int], None],
+) -> None:
+    """Copy `file` to `place`, the targets folded; goes on in the part that a killed run left of the same."""
+    start = _new_header(file, header, note)
+    part = place.with_name(f".{place.name}.part")
+    if place.exists() and _begins_with(place, start) and place.stat().st_size == len(start) + _size(header):
+        progress(_size(header))
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    resumed = part.exists() and _begins_with(part, start)
+    with opened(file) as source, part.open("r+b" if resumed else "wb", buffering=0) as sink:
+        if not resumed:
+            _write(sink, start)
+        at = part.stat().st_size - len(start) if resumed else 0
+        for key, slot in sorted(header.slots.items(), key=lambda item: item[1].begin):
+            if slot.end <= at:
+                continue
+            source.seek(header.data + slot.begin)
+            sink.seek(len(start) + slot.begin)
+            sink.truncate()
+            if key in targets:
+                _fold_tensor(source, sink, slot, entries=targets[key], key=key)
+            else:
+                _copy(source, sink, slot.end - slot.begin)
+            progress(slot.end)
+        os.fsync(sink.fileno())
+    os.replace(part, place)
+
+
+def _new_header(file: Path, header: Header, note: str) -> bytes:
+    with opened(file) as source:
+        raw = source.read(header.data)
+    entries = json.loads(raw[8:])
+    # The hash says which bytes these were folded from: a changed source does not go on in an old part.
+    digest = hashlib.sha256(raw + str(file.stat().st_mtime_ns).encode()).hexdigest()
+    entries["__metadata__"] = {**header.metadata, PROVENANCE: note, f"{PROVENANCE}.header": digest}
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def _begins_with(file: Path, start: bytes) -> bool:
+    with file.open("rb") as data:
+        return data.read(len(start)) == start
+
+
+def _write(sink: FileIO, data: bytes | memoryview) -> None:
+    view = memoryview(data).cast("B")
+    while view:
+        view = view[sink.write(view) :]
+
+
+def _copy(source: BinaryIO, sink: FileIO, count: int) -> None:
+    while count > 0:
+        done = os.sendfile(sink.fileno(), source.fileno(), source.tell(), min(count, 2**30))
+        if not done:
+            raise OSError("the checkpoint was cut short while it was being read")
+        source.seek(done, os.SEEK_CUR)
+        count -= done
+
+
+def _fold_tensor(source: BinaryIO, sink: FileIO, slot: Slot, *, entries: Entries, key: str) -> None:
+    """The weight's rows, some at a time: W0 plus up @ down in float32, rounded once."""
+    dtype = DTYPES[slot.dtype]
+    exact = torch.promote_types(torch.float32, dtype)
+    pair = stacked(entries, device=torch.device("cpu"), dtype=exact)
+    if pair is None:
+        _copy(source, sink, slot.end - slot.begin)
+        return
+    down, up = pair[0].flatten(1), pair[1].flatten(1)
+    row_bytes = (slot.end - slot.begin) // slot.shape[0]
+    step = max(1, _BLOCK // max(1, row_bytes))
+    for begin in range(0, slot.shape[0], step):
+        rows = up[begin : begin + step]
+        raw = bytearray(len(rows) * row_bytes)
+        if source.readinto(raw) != len(raw):  # type: ignore[attr-defined]
+            raise OSError("the checkpoint was cut short while it was being read")
+        weight = torch.frombuffer(raw, dtype=dtype).reshape(len(rows), -1)
+        value = torch.addmm(weight.to(exact), rows, down).to(dtype)
+        _check_finite(value, weight, key)
+        _write(sink, value.flatten().view(torch.uint8).numpy().data)
+
+
+def _check_finite(value: Tensor, weight: Tensor, key: str) -> None:
+    if not bool((value.isfinite() | ~weight.isfinite()).all()):
+        reason = f"folding into {shown(key)} exceeds what {value.dtype} holds; lower the strength"
+        raise UsageError(reason, code="E_OVERFLOW")
+
+
+def _copy_company(source: Path, out: Path, weights: set[Path]) -> None:
+    """Configs, tokenizers, the index: what makes the folder loadable."""
+    for file in sorted(source.rglob("*")):
+        if file.is_file() and file not in weights:
+            place = out / file.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, place)
