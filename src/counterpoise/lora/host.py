@@ -22,7 +22,7 @@ from counterpoise.lora.fit import check_fit, check_known, check_name, check_reac
 from counterpoise.lora.gates import Clock, check_mask
 from counterpoise.lora.layers import Layout, roots
 from counterpoise.lora.moves import Mount, Record, carry_out, check_unchanged, plan
-from counterpoise.lora.names import shown
+from counterpoise.lora.names import nearest, shown
 from counterpoise.lora.weights import model_digest
 
 
@@ -56,6 +56,18 @@ class Host:
     def strengths(self) -> dict[str, float]:
         """The mounted adapters' strengths by name, sorted."""
         return {name: mount.strength for name, mount in sorted(self._now.mounts.items())}
+
+    @property
+    def kept_bytes(self) -> int:
+        """Memory in bytes that the way back to W0 takes while folded, the factors aside."""
+        return sum(folding.nbytes for folding in self._now.foldings.values())
+
+    def crossover(self, path: str) -> int:
+        """The rank from which a stack on the layer `path` costs more than its weight, and acts as one instead."""
+        if path not in self._layout.sites:
+            reason = f"no layer {shown(path)!r} takes updates{nearest(path, self._layout.sites)}"
+            raise UsageError(reason, code="E_NO_MATCH")
+        return self._layout.sites[path].crossover
 
     def fingerprint(self) -> str:
         """sha256 over the model's own parameters and buffers as they lie in it now (names, dtypes, shapes,
