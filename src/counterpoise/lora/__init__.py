@@ -2,14 +2,28 @@
 
 In: adapter files (PEFT folders and diffusers files, read strictly) or factors; a module or a diffusers
 pipeline. Out: an `Adapter` (layer path -> `LowRank`), a `Host` that mounts adapters beside the weights,
-folds them in, and restores W0 bit for bit; `trainable` factors for whoever trains. This room knows no
-diffusion, no prompts and no bias; it imports only `counterpoise.errors`.
+folds them in, and restores W0 bit for bit; `trainable` factors for whoever trains; adapters made of others
+(`compose`, `resize`, `extract`) and how they interfere. This room knows no diffusion, no prompts and no
+bias; it imports only `counterpoise.errors`.
 """
 
 from counterpoise.lora.adapter import Adapter
+from counterpoise.lora.algebra import compose, extract, input_covariances, interference, resize
 from counterpoise.lora.host import Host
 from counterpoise.lora.layers import match_layers
 from counterpoise.lora.lowrank import LowRank
 from counterpoise.lora.trainable import Trainable, trainable
 
-__all__ = ["Adapter", "Host", "LowRank", "Trainable", "match_layers", "trainable"]
+__all__ = [
+    "Adapter",
+    "Host",
+    "LowRank",
+    "Trainable",
+    "compose",
+    "extract",
+    "input_covariances",
+    "interference",
+    "match_layers",
+    "resize",
+    "trainable",
+]
