@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from counterpoise.cli import audit, demo, report, world
+from counterpoise.cli import adapter, audit, demo, report, world
 from counterpoise.errors import CounterpoiseError
 
 app = typer.Typer(
@@ -24,6 +24,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(world.app, name="world", help="The embedded model of known bias: draw, check, train it anew.")
+app.add_typer(
+    adapter.app, name="adapter", help="Adapter files: compose, resize, extract, how they interfere."
+)
 app.command("demo")(demo.demo)
 app.command("audit")(audit.audit)
 app.command("report")(report.report)
