@@ -146,9 +146,7 @@ def test_the_contract_of_every_method(method):
         method,
         seed=7,
         **rank,
-        **(
-            {"covariances": [covariances(3)[0][i] for i in order]} if row.takes_covariances else {}
-        ),
+        **({"covariances": [covariances(3)[0][i] for i in order]} if row.takes_covariances else {}),
     )
     assert again.adapter == made.adapter
     said = json.loads(made.adapter.metadata[PROVENANCE])

@@ -140,8 +140,7 @@ def interference(
     if as_json:
         console.write_json(json.dumps(found.to_dict(), sort_keys=True))
         return
-    names = [str(path) for path in adapters]
-    for block in adapter_tables.interference(found, names):
+    for block in adapter_tables.interference(found, [path.name for path in adapters]):
         console.out.print(block)
 
 

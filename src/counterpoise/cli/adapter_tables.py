@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from counterpoise.lora.names import shown
@@ -22,7 +22,7 @@ def kept(layers: Mapping[str, Kept], distances: Mapping[str, float] | None = Non
     """One row a layer, the largest errors first: ranks before and after, error, distance."""
     order = sorted(layers, key=lambda path: (-layers[path].error, path))
     rest = f"{len(order) - MOST_ROWS} more with smaller errors: --json" if len(order) > MOST_ROWS else None
-    table = Table("layer", "rank", "of", "error", *(["distance"] if distances else []), caption=rest)
+    table = Table(_name("layer"), "rank", "of", "error", *(["distance"] if distances else []), caption=rest)
     for path in order[:MOST_ROWS]:
         row = layers[path]
         apart = [f"{distances[path]:.3g}"] if distances else []
@@ -41,7 +41,7 @@ def leftovers(found: Mapping[str, str]) -> list[str]:
 def interference(found: Interference, names: Sequence[str]) -> list[Table | str]:
     """The members, then each pair of them, over all layers."""
     overall = found.overall
-    members = Table("", "adapter", "strength", "share of energy", "suggested strength")
+    members = Table("", _name("adapter"), "strength", "share of energy", "suggested strength")
     total = sum(overall.energies) or 1.0
     for i, name in enumerate(names):
         share = f"{overall.energies[i] / total:.1%}"
@@ -60,6 +60,11 @@ def interference(found: Interference, names: Sequence[str]) -> list[Table | str]
     for i, disturbance in enumerate(overall.disturbance or ()):
         blocks.append(f"on the inputs of {i + 1}: the others add {_number(disturbance)} of its own energy")
     return blocks
+
+
+def _name(header: str) -> Column:
+    """A column of names: broken over lines where they are long, where rich would cut them."""
+    return Column(header, overflow="fold")
 
 
 def _number(value: float | None) -> str:

@@ -89,33 +89,20 @@ def compose(
     """
     given = check_members(members, strengths)
     row = check_method(method, options)
-    if rank is not None:
-        check_count("rank", rank, code="E_RANK")
-        if not row.takes_rank:
-            raise UsageError(f"{method} is exact and takes no rank; use method='svd'", code="E_RANK")
-    check_seed(seed)
-    if (covariances is not None) != row.takes_covariances:
-        reason = (
-            "takes no covariances" if covariances is not None else "needs covariances: one {layer: [in, in]}"
-        )
-        raise UsageError(f"method {method} {reason}", code="E_COVARIANCE")
+    _check_request(method, row, rank=rank, seed=seed, covariances=covariances)
+    checked = None if covariances is None else check_covariances(covariances, given)
     prints = [adapter.fingerprint() for adapter in given.adapters]
     # One order for all callers: sums of floats then have the same bits whatever order they gave.
     order = sorted(range(len(given)), key=lambda i: (prints[i], given.strengths[i]))
     ordered = Members(tuple(given.adapters[i] for i in order), tuple(given.strengths[i] for i in order))
-    checked = None if covariances is None else check_covariances(covariances, given)
+    names = [prints[i] for i in order]
+    made: dict[str, tuple[LowRank, Kept, tuple[float, float]]] = {}
     with torch.inference_mode(False), torch.no_grad():
-        layers = [
-            ordered.layer(
-                path,
-                [prints[i] for i in order],
-                rank=rank,
-                seed=seed,
-                covariances=None if checked is None else tuple(checked[i][path] for i in order),
-            )
-            for path in ordered.paths()
-        ]
-        made = {layer.path: _composed(layer, row, options) for layer in layers if layer is not None}
+        for path in ordered.paths():
+            known = None if checked is None else tuple(checked[i][path] for i in order)
+            layer = ordered.layer(path, names, rank=rank, seed=seed, covariances=known)
+            if layer is not None:
+                made[path] = _composed(layer, row, options)
     if not made:
         raise UsageError("every strength or alpha is 0: nothing is left to compose", code="E_STRENGTH")
     said = [{"fingerprint": prints[i], "strength": given.strengths[i]} for i in order]
@@ -125,9 +112,23 @@ def compose(
         method,
         row.error_of,
         {path: kept for path, (_, kept, _) in made.items()},
-        {path: gap[0] for path, (_, _, gap) in made.items()},
-        {path: gap[1] for path, (_, _, gap) in made.items()},
+        {path: apart[0] for path, (_, _, apart) in made.items()},
+        {path: apart[1] for path, (_, _, apart) in made.items()},
     )
+
+
+def _check_request(method: str, row: Method, *, rank: object, seed: object, covariances: object) -> None:
+    if rank is not None:
+        check_count("rank", rank, code="E_RANK")
+        if not row.takes_rank:
+            raise UsageError(f"{method} is exact and takes no rank; use method='svd'", code="E_RANK")
+    check_seed(seed)
+    if (covariances is not None) != row.takes_covariances:
+        reason = "needs covariances: one {layer: [in, in]} a member"
+        if covariances is not None:
+            users = ", ".join(name for name, other in METHODS.items() if other.takes_covariances)
+            reason = f"takes no covariances; {users} does"
+        raise UsageError(f"method {method} {reason}", code="E_COVARIANCE")
 
 
 def check_method(method: object, options: Mapping[str, Any]) -> Method:

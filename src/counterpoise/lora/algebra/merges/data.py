@@ -44,17 +44,15 @@ def data(layer: Layer, *, ridge: float = 1e-4) -> Solved:
     rank = max(1, min(best.rank, layer.rank or best.rank))
     left, right = best.factors(rank)
     down = torch.linalg.solve_triangular(root.T, right.T, upper=True).T
-    error, norm = output_error(layer, left, down, covariances=noisy)
+    error, norm = output_error(layer, left, down)
     return Solved(as_update(left, down, layer.shape, dtype=result_dtype(layer.updates)), error, norm)
 
 
-def output_error(
-    layer: Layer, up: Tensor, down: Tensor, *, covariances: list[Tensor] | tuple[Tensor, ...]
-) -> tuple[float, float]:
-    """sqrt(sum_i ||(up @ down - D_i) X_i||^2) over sqrt(sum_i ||D_i X_i||^2), and the latter."""
+def output_error(layer: Layer, up: Tensor, down: Tensor) -> tuple[float, float]:
+    """sqrt(sum_i ||(up @ down - D_i) X_i||^2) over sqrt(sum_i ||D_i X_i||^2), and the latter; no ridge."""
     own = dict(zip(layer.owners, zip(layer.ups, layer.downs, strict=True), strict=True))
     lost = whole = 0.0
-    for i, covariance in enumerate(covariances):
+    for i, covariance in enumerate(layer.covariances or ()):
         if i not in own:  # the member does nothing here, and wants nothing done to its inputs
             lost += energy(up, down, covariance)
             continue
