@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from counterpoise.lora.adapter import Adapter
-from counterpoise.lora.algebra.core import Layer
+from counterpoise.lora.algebra.core import Layer, membership
 from counterpoise.lora.algebra.covariance import check_covariances
 from counterpoise.lora.algebra.members import Members, check_members
 from counterpoise.lora.algebra.overlap import subspace_overlaps
@@ -64,10 +64,7 @@ def interference(
 
 def _blocks(products: Tensor, layer: Layer, count: int) -> Tensor:
     """The sum of each pair of members' block: <D_i, D_j> = sum((up_i^T up_j) * (down_i down_j^T))."""
-    owner = torch.tensor(
-        [i for i, up in zip(layer.owners, layer.ups, strict=True) for _ in range(up.shape[1])]
-    )
-    member = torch.nn.functional.one_hot(owner, count).double()
+    member = membership(layer.owners, [update.rank for update in layer.updates], count)
     return member.T @ products @ member
 
 

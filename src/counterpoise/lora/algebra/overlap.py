@@ -13,7 +13,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from counterpoise.lora.algebra.core import Layer
+from counterpoise.lora.algebra.core import Layer, membership
 
 FAINTEST = 1e-6
 """Directions below this share of an update's largest singular value do not count to its rank. (From Gram
@@ -37,16 +37,15 @@ def subspace_overlaps(layer: Layer, outer: Tensor, inner: Tensor, *, count: int)
     begins = [sum(sizes[:i]) for i in range(len(sizes))]
     spans = [slice(b, b + size) for b, size in zip(begins, sizes, strict=True)]
     bases = [_bases(outer[span, span], inner[span, span]) for span in spans]
+    widths = [out.shape[1] for out, _ in bases]
     ranks = torch.full((count,), float("nan"), dtype=torch.float64)
-    for owner, (out, _) in zip(layer.owners, bases, strict=True):
-        ranks[owner] = out.shape[1]
+    ranks[list(layer.owners)] = torch.tensor(widths, dtype=torch.float64)
     least = torch.minimum(ranks[:, None], ranks[None])
-    shared = [torch.full((count, count), float("nan"), dtype=torch.float64) for _ in range(2)]
-    for i, first in zip(layer.owners, range(len(spans)), strict=True):
-        for j, second in zip(layer.owners, range(len(spans)), strict=True):
-            for side, gram in enumerate((outer, inner)):
-                block = bases[first][side].T @ gram[spans[first], spans[second]] @ bases[second][side]
-                shared[side][i, j] = block.square().sum()
+    member = membership(layer.owners, widths, count)
+    shared = []
+    for side, gram in enumerate((outer, inner)):
+        basis = torch.block_diag(*(pair[side] for pair in bases))
+        shared.append(member.T @ (basis.T @ gram @ basis).square() @ member)
     chance = [ranks[:, None] * ranks[None] / side / least for side in layer.sides]
     return Overlaps(shared[0] / least, chance[0], shared[1] / least, chance[1])
 

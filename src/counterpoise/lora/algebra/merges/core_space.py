@@ -1,4 +1,4 @@
-"""Core Space: every member as a small matrix between two shared bases. arXiv:2509.17786, section 4.
+"""Core Space: every member as a small matrix between two shared bases. arXiv:2509.17786.
 
 Linear merges, TSV-M and Iso-C commute with these rotations, so theirs are the same in or out of the core.
 Merges of single entries (TIES, DARE) are not: in the core they are called ties-core and dare-core.

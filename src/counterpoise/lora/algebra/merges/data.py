@@ -2,7 +2,7 @@
 
 Minimises sum_i ||(D - D_i) X_i||^2 over D of rank r, with D_i = strength_i * Delta W_i and X_i X_i^T = C_i
 the input covariance of member i. Without the rank, D* = (sum D_i C_i) (sum C_i)^-1 (RegMean,
-arXiv:2212.09849, Eq. 2). As the objective is ||(D - D*) L||^2 + const with L L^T = sum C_i, the optimum
+arXiv:2212.09849). As the objective is ||(D - D*) L||^2 + const with L L^T = sum C_i, the optimum
 of rank r is the truncated SVD of D* L, times L^-1.
 """
 

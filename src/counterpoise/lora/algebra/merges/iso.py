@@ -1,4 +1,4 @@
-"""Iso-C: the sum with all its singular values set to their mean. arXiv:2502.04959, Eq. 4-5.
+"""Iso-C: the sum with all its singular values set to their mean. arXiv:2502.04959.
 
 The mean is over the values that are not zero: a sum of low-rank updates has no other directions, and
 the paper's full-rank form would fill them with arbitrary ones.

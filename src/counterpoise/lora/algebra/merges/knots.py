@@ -1,4 +1,4 @@
-"""KnOTS: TIES on coordinates in one output basis shared by all members. arXiv:2410.19735, section 4.
+"""KnOTS: TIES on coordinates in one output basis shared by all members. arXiv:2410.19735.
 
 [D_1 | ... | D_n] = U S [V_1 | ... | V_n]; TIES merges the S V_i. U and the S V_i come from the stacked
 factors: the dense concatenation of the paper is never built.

@@ -1,4 +1,4 @@
-"""TSV-M: the members' leading singular vectors side by side, made orthogonal. arXiv:2412.00081, Eq. 4-5.
+"""TSV-M: the members' leading singular vectors side by side, made orthogonal. arXiv:2412.00081.
 
 Each of n members keeps its first min(out, in) / n values: for low-rank members usually all of theirs.
 """
