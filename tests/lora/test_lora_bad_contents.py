@@ -24,7 +24,7 @@ from lora_cases import (
 from counterpoise.errors import RefusedInputError
 from counterpoise.lora import Adapter, Host
 from counterpoise.lora.config import UNSUPPORTED_FIELDS
-from counterpoise.lora.keys import UNSUPPORTED_KINDS, kind_of
+from counterpoise.lora.dialects.roles import UNSUPPORTED_KINDS, kind_of
 
 # --- B: the content ------------------------------------------------------------------------------
 
@@ -57,29 +57,42 @@ CONTENTS = {
     ),
     "B11 two spellings": (pair() | keyed("base_model.model.fc.lora_A.weight"), "E_DUP_MODULE", "comes twice"),
     "B11 default twice": (pair() | keyed("fc.lora_A.default.weight"), "E_DUP_MODULE", "comes twice"),
-    "B17 LoHa": (pair() | keyed("x.hada_w1_a"), "E_UNSUPPORTED", "LoHa is not supported yet"),
-    "B17 LoKr": (keyed("x.lokr_w1", "x.lokr_w2"), "E_UNSUPPORTED", "LoKr is not supported yet"),
-    "B17 DoRA kohya": (pair() | {"fc.dora_scale": torch.ones(5)}, "E_UNSUPPORTED", "DoRA"),
-    "B17 DoRA PEFT": (pair() | {"fc.lora_magnitude_vector": torch.ones(5)}, "E_UNSUPPORTED", "DoRA"),
+    "B17 part of LoHa": (pair() | keyed("x.hada_w1_a"), "E_INCOMPLETE_PAIR", "no hada_w1_b"),
+    "B17 part of LoKr": (keyed("x.lokr_w1"), "E_INCOMPLETE_PAIR", "w2_a and w2_b"),
+    "B17 part of Tucker": (keyed("x.lora_mid.weight"), "E_INCOMPLETE_PAIR", "no down and no up"),
+    "B17 part of an embedding": (keyed("t.lora_embedding_A"), "E_INCOMPLETE_PAIR", "no embedding_B"),
+    "B17 DoRA alone": ({"fc.dora_scale": torch.ones(5, 1)}, "E_INCOMPLETE_PAIR", "dora_scale but no down"),
+    "B17 bias alone": ({"fc.diff_b": torch.ones(5)}, "E_INCOMPLETE_PAIR", "diff_b but no down"),
+    "B17 two kinds": (pair() | keyed("fc.lokr_w1"), "E_UNSUPPORTED", "several kinds"),
+    "B17 DoRA of other lengths": (pair() | {"fc.dora_scale": torch.ones(4, 1)}, "E_SHAPE", "magnitude"),
+    "B17 bias of other length": (pair() | {"fc.lora_B.bias": torch.ones(4)}, "E_SHAPE", "expected [5]"),
+    "B17 LoKr, two ranks": (
+        {"x.lokr_w1": torch.ones(2, 2), "x.lokr_w2_a": torch.ones(3, 2), "x.lokr_w2_b": torch.ones(1, 3)},
+        "E_RANK", "one rank",
+    ),
+    "B17 LoHa, two shapes": (
+        {f"x.hada_w{i}_{s}": torch.ones(*((4 + i, 2) if s == "a" else (2, 3))) for i in (1, 2) for s in "ab"},
+        "E_SHAPE", "differ in shape",
+    ),
+    "B17 a scalar": (pair() | {"fc.scalar": torch.tensor(2.0)}, "E_UNSUPPORTED", "scalar other than 1"),
     "B17 OFT": (keyed("oft_unet_x.oft_blocks"), "E_UNSUPPORTED", "OFT"),
-    "B17 Tucker": (pair() | keyed("fc.lora_mid.weight"), "E_UNSUPPORTED", "lora_mid"),
     "B17 IA3": (keyed("x.weight", "x.on_input"), "E_UNSUPPORTED", "IA3"),
-    "B17 diff": (pair() | keyed("x.diff"), "E_UNSUPPORTED", "full weight difference"),
     "B17 GLoRA": (keyed("x.a1.weight"), "E_UNSUPPORTED", "GLoRA"),
-    "B17 embedding": (keyed("t.lora_embedding_A", "t.lora_embedding_B"), "E_UNSUPPORTED", "Embedding"),
-    "B17 bias": (pair() | {"fc.lora_B.bias": torch.ones(5)}, "E_UNSUPPORTED", "biases"),
-    "B17 kohya": (keyed("lora_unet_x.lora_down.weight"), "E_UNSUPPORTED", "kohya"),
-    "B17 kohya alpha": (pair() | {"lora_te_x.alpha": torch.tensor(1.0)}, "E_UNSUPPORTED", "kohya"),
-    "B17 old diffusers": (keyed("unet.a.processor.to_q_lora.down.weight"), "E_UNSUPPORTED", "old diffusers"),
     "B17 bias values": (keyed("x.bias_values"), "E_UNSUPPORTED", "sparse bias"),
+    "B17 set_weight": (keyed("x.set_weight"), "E_UNSUPPORTED", "set_weight"),
+    "B17 reshape_weight": (pair() | keyed("fc.reshape_weight"), "E_UNSUPPORTED", "reshape_weight"),
+    "B17 lokr_t1": (keyed("x.lokr_t1"), "E_UNSUPPORTED", "lokr_t1"),
     "B17 saved modules": (keyed("x.modules_to_save.weight"), "E_UNSUPPORTED", "modules_to_save"),
     "B17 LyCORIS": (keyed("lycoris_x.alphas"), "E_UNSUPPORTED", "LyCORIS"),
-    "B17 original names": (pair("double_blocks.0.qkv"), "E_UNSUPPORTED", "original-model"),
-    "B17 lora_down": (keyed("transformer.x.lora_down.weight"), "E_UNSUPPORTED", "lora_down"),
-    "B17 no .weight": (keyed("x.lora_A", "x.lora_B"), "E_UNSUPPORTED", "without .weight"),
+    "B17 Stable Cascade": (keyed("lora_prior_x.lora_down.weight"), "E_UNSUPPORTED", "Cascade"),
     "B17 target_parameters": (
         keyed("x.base_layer.lora_A.weight", "x.base_layer.lora_B.weight"), "E_UNSUPPORTED", "bare parameter",
     ),
+    "kohya alpha 0": (
+        {"lora_unet_x.lora_down.weight": torch.ones(2, 2), "lora_unet_x.lora_up.weight": torch.ones(2, 2),
+         "lora_unet_x.alpha": torch.tensor(0.0)}, "E_CONFIG", "alpha 0",
+    ),
+    "kohya alpha alone": (pair() | {"lora_te_x.alpha": torch.tensor(1.0)}, "E_INCOMPLETE_PAIR", "lora_te_x"),
     "a checkpoint": (keyed("conv_in.weight", "conv_in.bias"), "E_UNKNOWN_KEY", "not a checkpoint"),
     "one stray tensor": (pair() | keyed("stray"), "E_UNKNOWN_KEY", "stray"),
     "B19 path": (pair("../../../../etc/passwd"), "E_KEY", "file path"),
@@ -125,7 +138,8 @@ CONFIGS = {
     "bad regex": ({"alpha_pattern": {"(": 1}}, "E_CONFIG"),
     "targets are a number": ({"target_modules": 3}, "E_CONFIG"),
     "B17 LoHa": ({"peft_type": "LOHA"}, "E_UNSUPPORTED"),
-    "B17 DoRA": ({"use_dora": True}, "E_UNSUPPORTED"),
+    "DoRA without lengths": ({"use_dora": True}, "E_CONFIG"),
+    "biases that are not there": ({"lora_bias": True}, "E_CONFIG"),
     "PiSSA": ({"init_lora_weights": "pissa_niter_4"}, "E_UNSUPPORTED"),
     "bias": ({"bias": "all"}, "E_UNSUPPORTED"),
     "saved modules": ({"modules_to_save": ["norm"]}, "E_UNSUPPORTED"),
@@ -213,7 +227,7 @@ def test_a_refused_file_leaves_the_model_untouched(tmp_path):
     host = Host(model)
     host.mount(adapter_for(model), name="a")
     before = picture_of(model)
-    for case in ("B1 NaN", "B7 only A", "B17 LoKr"):
+    for case in ("B1 NaN", "B7 only A", "B17 part of LoKr"):
         path = save_tensors(tmp_path / "bad.safetensors", CONTENTS[case][0])
         with pytest.raises(RefusedInputError):
             host.mount(Adapter.load(path), name="b")

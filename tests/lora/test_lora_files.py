@@ -40,7 +40,11 @@ def odd_adapter() -> Adapter:
     return Adapter(layers, {"title": "odd ü", "ss_tag_frequency": "{not json", "empty": ""})
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+# kohya's names hold neither alpha 0 nor paths that are one when flattened: test_lora_dialects_kohya.
+EXACT_NAMES = sorted(set(DIALECTS) - {"kohya"})
+
+
+@pytest.mark.parametrize("dialect", EXACT_NAMES)
 @pytest.mark.parametrize("prefix", [None, "unet", "text_encoder_2"])
 def test_a_round_trip_returns_every_tensor_and_alpha(tmp_path, dialect, prefix):
     adapter = odd_adapter() if prefix is None else odd_adapter().prefixed(prefix)
@@ -80,7 +84,7 @@ def test_two_components_keep_their_own_numbers(tmp_path):
         min_size=1,
         max_size=6,
     ),
-    st.sampled_from(sorted(DIALECTS)),
+    st.sampled_from(EXACT_NAMES),
 )
 def test_any_names_ranks_and_alphas_survive(tmp_path_factory, described, dialect):
     g = torch.Generator().manual_seed(0)

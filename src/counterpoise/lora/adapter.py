@@ -14,9 +14,11 @@ from typing import final
 import torch
 
 from counterpoise.errors import UsageError
-from counterpoise.lora.dialects import DIALECTS, RESERVED_METADATA, read
-from counterpoise.lora.lowrank import LowRank
+from counterpoise.lora.dialects import DIALECTS, RESERVED_METADATA, read, write
+from counterpoise.lora.kinds import LowRank, is_update
+from counterpoise.lora.match import matched_layers
 from counterpoise.lora.names import key_fault, nearest, shown
+from counterpoise.lora.update import Update
 
 
 def _path(path: object) -> Path:
@@ -36,7 +38,7 @@ class Adapter:
     and the same metadata.
     """
 
-    layers: Mapping[str, LowRank]
+    layers: Mapping[str, Update]
     metadata: Mapping[str, str] = field(default_factory=dict)
     source: str | None = None
 
@@ -47,11 +49,9 @@ class Adapter:
             fault = key_fault(path) if isinstance(path, str) else "is not text"
             if fault is not None:
                 raise UsageError(f"layer path {shown(path)!r} {fault}", code="E_KEY")
-            if not isinstance(update, LowRank):
-                kind = type(update).__name__
-                raise UsageError(
-                    f"layer {shown(path)} has a {kind}, expected a LowRank", code="E_UNSUPPORTED"
-                )
+            if not is_update(update):
+                reason = f"layer {shown(path)} has a {type(update).__name__}, expected a LowRank"
+                raise UsageError(f"{reason} or another kind of update", code="E_UNSUPPORTED")
         for key, value in self.metadata.items():
             if not isinstance(key, str) or not isinstance(value, str) or key in RESERVED_METADATA:
                 names = ", ".join(sorted(RESERVED_METADATA))
@@ -63,27 +63,39 @@ class Adapter:
         object.__setattr__(self, "metadata", MappingProxyType(dict(sorted(self.metadata.items()))))
 
     @staticmethod
-    def load(path: str | os.PathLike[str]) -> Adapter:
-        """The adapter at `path`: a PEFT folder, a diffusers file, or the folder that holds one.
+    def load(path: str | os.PathLike[str], *, model: object = None) -> Adapter:
+        """The adapter at `path`: a file of any dialect, a PEFT folder, or the folder that holds one of them.
 
         Told apart by content. Strict: every tensor is used or RefusedInputError says which is not and
-        why, before a value is read; a file without alphas means alpha = rank, as in diffusers.
+        why, before a value is read; a layer without an alpha has alpha = rank, as in diffusers and kohya.
+        With a `model` (module or pipeline) the layers get its paths, see `matched`.
         """
-        layers, metadata = read(_path(path))
-        return Adapter(layers, metadata, source=str(path))
+        found = read(_path(path))
+        adapter = Adapter(found.layers, found.metadata, source=str(path))
+        return adapter if model is None else adapter.matched(model)
+
+    def matched(self, model: object) -> Adapter:
+        """The same updates under `model`'s own paths: flattened names are resolved by its list of modules.
+
+        RefusedInputError E_NO_MATCH (with the nearest names), E_AMBIGUOUS or E_DUP_MODULE; `model` is only
+        looked at.
+        """
+        return Adapter(matched_layers(self.layers, model, source=self.source), self.metadata, self.source)
 
     def save(self, path: str | os.PathLike[str], dialect: str = "diffusers") -> Path:
         """Write to `path` and return what `load` takes; equal adapters give equal bytes.
 
         "diffusers": a `.safetensors` file, or a folder to hold one, for `load_lora_weights` (paths that
-        begin with a component) or `load_lora_adapter(prefix=None)`. "peft": a folder for
-        `PeftModel.from_pretrained` on the module that the paths start from (see `component`). Each file
-        is replaced whole; EnvironmentLackError E_WRITE if the disk refuses.
+        begin with a component) or `load_lora_adapter(prefix=None)`. "kohya": likewise, for web UIs; names
+        outside the known models need `load(..., model=...)` to be read again. "peft": a folder for
+        `PeftModel.from_pretrained` on the module that the paths start from (see `component`). UsageError
+        for a kind that the dialect cannot hold. Each file is replaced whole; EnvironmentLackError E_WRITE
+        if the disk refuses.
         """
         if dialect not in DIALECTS:
             reason = f"dialect {shown(dialect)!r}: expected one of {', '.join(DIALECTS)}"
             raise UsageError(f"{reason}{nearest(str(dialect), DIALECTS)}", code="E_DIALECT")
-        return DIALECTS[dialect].write(_path(path), self.layers, self.metadata)
+        return write(_path(path), self.layers, self.metadata, dialect=dialect)
 
     def component(self, name: str) -> Adapter:
         """The part under `name` ("unet"), its paths without that prefix, as the component itself has them."""
@@ -105,7 +117,10 @@ class Adapter:
         digest = hashlib.sha256(b"counterpoise adapter 1\n")
         for path, update in self.layers.items():
             digest.update(f"{path}\0".encode() + struct.pack("<d", update.alpha))
-            for tensor in (update.down, update.up):
+            tensors = update.tensors()
+            if not isinstance(update, LowRank):
+                digest.update(f"{update.kind} {' '.join(tensors)}\0".encode())
+            for tensor in tensors.values():
                 flat = tensor.detach().cpu().contiguous().flatten()
                 digest.update(f"{tensor.dtype}{list(tensor.shape)}\0".encode())
                 digest.update(flat.view(torch.uint8).numpy().data)

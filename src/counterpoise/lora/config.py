@@ -16,15 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from counterpoise.lora.container import refuse
-from counterpoise.lora.lowrank import LowRank, is_finite_number
 from counterpoise.lora.names import shown
+from counterpoise.lora.update import Update, is_finite_number
 
 _OFF: tuple[object, ...] = (None, False, {}, [], "")
 # Field -> what it asks for, wherever its value is not off. Each would change the update's arithmetic.
 UNSUPPORTED_FIELDS: Mapping[str, str] = {
-    "use_dora": "DoRA",
     "fan_in_fan_out": "transposed weights (fan_in_fan_out)",
-    "lora_bias": "a LoRA with biases (lora_bias)",
     "modules_to_save": "modules_to_save",
     "layer_replication": "layer replication",
     "target_parameters": "a LoRA on bare parameters (target_parameters)",
@@ -42,14 +40,24 @@ UNSUPPORTED_FIELDS: Mapping[str, str] = {
 _CHANGED_BASES = ("pissa", "olora", "corda", "lora_ga", "loftq")
 
 
-def layer_alphas(path: Path, config: Mapping[str, Any], ranks: Mapping[str, int]) -> dict[str, float]:
-    """The effective alpha of every layer in `ranks` (path -> rank of its tensors) under `config`."""
+# Field -> the role that it gives to every layer's tensors (PEFT's lora_bias knows no embedding's).
+_FIELD_OF_ROLE: Mapping[str, str] = {"magnitude": "use_dora", "bias": "lora_bias"}
+
+
+def layer_alphas(
+    path: Path, config: Mapping[str, Any], ranks: Mapping[str, int], *, roles: Mapping[str, set[str]]
+) -> dict[str, float]:
+    """The effective alpha of every layer in `ranks` (path -> rank of its tensors) under `config`.
+
+    `roles` are the layers' tensors; RefusedInputError E_CONFIG where they are not what the config says.
+    """
     _refuse_unsupported(path, config)
     rank_of = _pattern_lookup(path, config, "rank_pattern", default="r")
     alpha_of = _pattern_lookup(path, config, "alpha_pattern", default="lora_alpha")
     _check_targets(path, config, ranks)
     found = {}
     for layer, rank in ranks.items():
+        _check_roles(path, config, layer, roles=roles[layer])
         said = rank_of(layer)
         if said != rank:
             reason = (
@@ -59,6 +67,18 @@ def layer_alphas(path: Path, config: Mapping[str, Any], ranks: Mapping[str, int]
         # rsLoRA (arXiv:2312.03732) scales by alpha / sqrt(rank): as a plain alpha that is alpha * sqrt(rank).
         found[layer] = alpha_of(layer) * (math.sqrt(rank) if config.get("use_rslora") else 1.0)
     return found
+
+
+def _check_roles(path: Path, config: Mapping[str, Any], layer: str, *, roles: set[str]) -> None:
+    if "hada_w1_a" in roles or roles & {"lokr_w1", "lokr_w1_a", "diff", "mid"}:
+        reason = f"layer {shown(layer)} has {', '.join(sorted(roles))}, which a LoRA config does not describe"
+        raise refuse(path, "E_CONFIG", f"{reason}; they do not belong together")
+    for role, field in _FIELD_OF_ROLE.items():
+        wanted = config.get(field) not in _OFF and not (role == "bias" and "embedding_A" in roles)
+        if wanted != (role in roles):
+            has = f"has a {role}" if role in roles else f"has no {role}"
+            reason = f"layer {shown(layer)} {has} but {field} is {shown(config.get(field))}"
+            raise refuse(path, "E_CONFIG", f"{reason}; the config and the tensors do not belong together")
 
 
 def _refuse_unsupported(path: Path, config: Mapping[str, Any]) -> None:
@@ -154,13 +174,14 @@ def plain_number(value: float) -> float:
     return int(value) if float(value).is_integer() else value
 
 
-def lora_config(layers: Mapping[str, LowRank]) -> dict[str, Any]:
+def lora_config(layers: Mapping[str, Update]) -> dict[str, Any]:
     """The LoraConfig fields under which PEFT gives every layer exactly its rank and alpha."""
     rank = Counter(update.rank for update in layers.values()).most_common(1)[0][0]
     alpha = Counter(update.alpha for update in layers.values()).most_common(1)[0][0]
     # Escaped and anchored: PEFT matches patterns as regexes at the end of a path, so that a bare "fc"
     # would also take "block.fc", and the target list "fc" likewise.
     exact = {path: "^" + re.escape(path) for path in sorted(layers)}
+    roles = {role for update in layers.values() for role in update.tensors()}
     return {
         "peft_type": "LORA",
         "r": rank,
@@ -171,6 +192,6 @@ def lora_config(layers: Mapping[str, LowRank]) -> dict[str, Any]:
         "lora_dropout": 0.0,
         "bias": "none",
         "use_rslora": False,
-        "use_dora": False,
+        **{field: role in roles for role, field in _FIELD_OF_ROLE.items()},
         "init_lora_weights": True,
     }

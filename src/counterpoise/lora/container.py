@@ -241,12 +241,24 @@ def container_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) 
 
     (The library's own writer puts metadata in an order that changes from call to call.)
     """
-    names = {dtype: name for name, dtype in DTYPES.items()}
+    yield header_bytes(tensors, metadata)
+    yield from tensor_bytes(tensors)
+
+
+def _order(tensors: Mapping[str, Tensor]) -> list[str]:
     # Widest first keeps every tensor aligned, as readers that map the file expect.
-    order = sorted(tensors, key=lambda key: (-tensors[key].dtype.itemsize, key))
+    return sorted(tensors, key=lambda key: (-tensors[key].dtype.itemsize, key))
+
+
+def header_bytes(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, escaped: bool = True
+) -> bytes:
+    """The length and header of the safetensors file of `tensors`; other letters than ASCII are `escaped`
+    here, but not by the safetensors library."""
+    names = {dtype: name for name, dtype in DTYPES.items()}
     entries: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     at = 0
-    for key in order:
+    for key in _order(tensors):
         tensor = tensors[key]
         end = at + tensor.numel() * tensor.dtype.itemsize
         entries[key] = {
@@ -255,9 +267,13 @@ def container_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) 
             "data_offsets": [at, end],
         }
         at = end
-    raw = json.dumps(entries, separators=(",", ":")).encode()
+    raw = json.dumps(entries, separators=(",", ":"), ensure_ascii=escaped).encode("utf-8", "surrogatepass")
     raw += b" " * (-len(raw) % 8)
-    yield struct.pack("<Q", len(raw)) + raw
-    for key in order:
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def tensor_bytes(tensors: Mapping[str, Tensor]) -> Iterator[bytes]:
+    """What follows the header of the safetensors file of `tensors`, a piece for each."""
+    for key in _order(tensors):
         flat = tensors[key].detach().cpu().contiguous().flatten()
         yield flat.view(torch.uint8).numpy().tobytes()

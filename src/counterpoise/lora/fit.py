@@ -13,9 +13,11 @@ from torch import Tensor
 
 from counterpoise.errors import RefusedInputError, UsageError
 from counterpoise.lora.adapter import Adapter
+from counterpoise.lora.dialects.spellings import is_open
+from counterpoise.lora.kinds import LowRank
 from counterpoise.lora.layers import Layout, Site, join, module_fault, site_fault
-from counterpoise.lora.lowrank import LowRank, is_finite_number
 from counterpoise.lora.names import ADAPTER_NAME_RULE, is_adapter_name, nearest, shown
+from counterpoise.lora.update import Update, is_finite_number
 
 # Width of the text features that cross-attention reads -> who has it (each model's UNet config.json).
 _FAMILY_OF_WIDTH = {768: "stable-diffusion-v1", 1024: "stable-diffusion-v2", 2048: "stable-diffusion-xl-v1"}
@@ -45,9 +47,15 @@ def check_reach(adapter: Adapter, strength: float) -> None:
     most = torch.finfo(torch.float32).max
     for path, update in adapter.layers.items():
         factor = strength * update.scale
-        if abs(factor) * float(update.up.detach().abs().max()) > most:
+        if abs(factor) * max(float(tensor.detach().abs().max()) for tensor in _outer(update)) > most:
             reason = f"strength {strength:g} makes a scale of {factor:g}, past float32, in {shown(path)}"
             raise UsageError(f"{reason}; lower the strength", code="E_OVERFLOW")
+
+
+def _outer(update: Update) -> list[Tensor]:
+    """The tensors that the scale multiplies."""
+    tensors = update.tensors()
+    return [tensors["up"]] if "up" in tensors else list(tensors.values())
 
 
 def check_known(name: object, mounted: Mapping[str, object]) -> None:
@@ -70,7 +78,9 @@ def check_fit(adapter: Adapter, layout: Layout, *, tied: Mapping[str, str]) -> N
     if missing:
         raise _misfit(adapter, "E_NO_MATCH", _missing(adapter, missing, sites))
     for path, update in adapter.layers.items():
-        fault = site_fault(sites[path]) if path in sites else module_fault(modules[path])
+        fault = mount_fault(update) or (
+            site_fault(sites[path]) if path in sites else module_fault(modules[path])
+        )
         if fault is not None:
             raise _misfit(adapter, "E_LAYER", f"layer {shown(path)} {fault}")
         if path in tied:
@@ -84,6 +94,13 @@ def check_fit(adapter: Adapter, layout: Layout, *, tied: Mapping[str, str]) -> N
         _check_shape(adapter, path, update, weight=sites[path].weight)
 
 
+def mount_fault(update: Update) -> str | None:
+    """Why a host cannot hold `update`'s kind, in words, or None where it can."""
+    if isinstance(update, LowRank):
+        return None
+    return f"has an update of kind {update.kind}, which a host cannot mount yet; convert it to low-rank"
+
+
 def _misfit(adapter: Adapter, code: str, reason: str) -> RefusedInputError:
     where = f"{shown(adapter.source, 300)}: " if adapter.source else ""
     return RefusedInputError(f"{where}{reason}", code=code, file=adapter.source)
@@ -93,6 +110,8 @@ def _missing(adapter: Adapter, missing: list[str], sites: Mapping[str, Site]) ->
     # Two of the five get their nearest names: the search is slow on a model of thousands of layers.
     listed = [shown(path) + (nearest(path, sites) if i < 2 else "") for i, path in enumerate(missing[:5])]
     hint = f"{len(missing)} of {len(adapter.layers)} layers are not in this model: {' | '.join(listed)}"
+    if any(is_open(path) for path in missing):
+        hint += ". Flattened names are resolved by adapter.matched(model)"
     parts = {path.partition(".")[0] for path in sites if path}
     homes = [part for part in sorted(parts) if all(f"{part}.{path}" in sites for path in missing)]
     if homes:
@@ -100,7 +119,7 @@ def _missing(adapter: Adapter, missing: list[str], sites: Mapping[str, Site]) ->
     return hint
 
 
-def _check_shape(adapter: Adapter, path: str, update: LowRank, *, weight: Tensor) -> None:
+def _check_shape(adapter: Adapter, path: str, update: Update, *, weight: Tensor) -> None:
     if tuple(weight.shape) == update.weight_shape:
         return
     reason = (

@@ -19,6 +19,7 @@ from counterpoise.lora.adapter import Adapter
 from counterpoise.lora.folding import Folding, fold_weight, refolded, unfold_weight
 from counterpoise.lora.gates import Gates
 from counterpoise.lora.layers import Site
+from counterpoise.lora.lowrank import LowRank
 from counterpoise.lora.names import shown
 from counterpoise.lora.stack import StackAtWork, Entries, Entry
 from counterpoise.lora.weights import overwrite, tensor_digest
@@ -108,6 +109,7 @@ def _restacked(
         for name in changed & mounts.keys():
             update = mounts[name].adapter.layers.get(path)
             if update is not None:
+                assert isinstance(update, LowRank)  # check_fit lets no other kind in
                 stack.append(Entry(name, update, mounts[name].strength))
         if stack:
             entries[path] = tuple(sorted(stack, key=lambda entry: entry.name))

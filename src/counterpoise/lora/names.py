@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 LONGEST_KEY = 512
 _ADAPTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -42,7 +42,13 @@ def is_adapter_name(name: object) -> bool:
     return isinstance(name, str) and _ADAPTER_NAME.fullmatch(name) is not None
 
 
-def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
-    """A clause such as "; nearest: a, b" naming the known names most like `name`, or ""."""
+def nearest(
+    name: str, known: Iterable[str], count: int = 3, *, meant: Mapping[str, str] | None = None
+) -> str:
+    """A clause such as "; nearest: a, b" naming the known names most like `name`, or "".
+
+    `meant` has, for known names, what to show in their place.
+    """
     found = difflib.get_close_matches(name, list(known), n=count, cutoff=0.6)
-    return f"; nearest: {', '.join(shown(n) for n in found)}" if found else ""
+    told = [shown(n if meant is None else meant[n]) for n in found]
+    return f"; nearest: {', '.join(told)}" if told else ""

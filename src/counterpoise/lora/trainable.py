@@ -66,7 +66,7 @@ class Trainable:
         self._factors = {
             path: tuple(
                 nn.Parameter(factor.detach().to(self._device(path), torch.float32, copy=True))
-                for factor in (update.down, update.up)
+                for factor in update.tensors().values()
             )
             for path, update in adapter.layers.items()
         }
@@ -100,9 +100,7 @@ class Trainable:
         check_fit(adapter, self._layout, tied={})
         with torch.no_grad():
             for path, pair in self._factors.items():
-                for factor, value in zip(
-                    pair, (adapter.layers[path].down, adapter.layers[path].up), strict=True
-                ):
+                for factor, value in zip(pair, adapter.layers[path].tensors().values(), strict=True):
                     factor.copy_(value)
 
     def __enter__(self) -> Trainable:
