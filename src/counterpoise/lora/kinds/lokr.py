@@ -115,7 +115,7 @@ class LoKr(Factored):
         with full_precision(next(iter(self.tensors().values()))):
             (up1, down1), (up2, down2) = self._first(dtype), self._second(dtype)
             second = (up2 @ down2.flatten(1)).reshape(up2.shape[0], *down2.shape[1:])
-            whole = torch.kron(_padded(up1 @ down1, second.dim()), second)
+            whole = _kron(_padded(up1 @ down1, second.dim()), second)
             return whole.reshape(self.weight_shape) * self.scale
 
     def low_rank(self, rank: int | None = None, *, base: Tensor | None = None) -> Approximation:
@@ -124,8 +124,8 @@ class LoKr(Factored):
         with full_precision(next(iter(tensors.values()))):
             dtype = wide(*tensors.values())
             (up1, down1), (up2, down2) = self._first(dtype), self._second(dtype)
-            up = torch.kron(up1, up2)
-            down = torch.kron(_padded(down1, down2.dim()), down2).reshape(up.shape[1], *self.weight_shape[1:])
+            up = _kron(up1, up2)
+            down = _kron(_padded(down1, down2.dim()), down2).reshape(up.shape[1], *self.weight_shape[1:])
             up = up.reshape(*up.shape, *(1 for _ in down.shape[2:]))
             return LowRank(down, up, self.scale * up.shape[1]).low_rank(rank)
 
@@ -154,6 +154,11 @@ def _second_shape(shapes: Shapes) -> Shape:
 
 def _padded(matrix: Tensor, dimensions: int) -> Tensor:
     return matrix.reshape(*matrix.shape, *(1 for _ in range(dimensions - 2)))
+
+
+def _kron(a: Tensor, b: Tensor) -> Tensor:
+    # torch.kron (2.13) fails on a transposed or permuted second factor.
+    return torch.kron(a, b.contiguous())
 
 
 def _whole(matrix: Tensor) -> tuple[Tensor, Tensor]:
