@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from counterpoise.errors import RefusedInputError
 from counterpoise.lora.dialects.grammar import flat
-from counterpoise.lora.dialects.spellings import COMPONENTS, FLAT_PREFIXES, flat_prefix
+from counterpoise.lora.dialects.spellings import FLAT_PREFIXES, flat_prefix, split_component
 from counterpoise.lora.layers import all_modules, roots
 from counterpoise.lora.names import nearest, shown
 from counterpoise.lora.update import Update
@@ -50,12 +50,6 @@ def _weight(module: nn.Module) -> Tensor | None:
 
 def _bare(inside: str) -> str:
     return flat(inside).replace(_OPTIONAL, "", 1)
-
-
-def split_component(path: str) -> tuple[str, str]:
-    """("unet", "conv_in") of "unet.conv_in"; the first part is empty where it is no component."""
-    component, _, inside = path.partition(".")
-    return (component, inside) if component in COMPONENTS and inside else ("", path)
 
 
 def _homes(name: str) -> tuple[list[str], str]:

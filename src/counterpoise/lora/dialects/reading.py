@@ -26,7 +26,7 @@ from counterpoise.lora.dialects.grammar import Meaning, flat
 from counterpoise.lora.dialects.hashes import check_hash
 from counterpoise.lora.dialects.metadata import own_metadata
 from counterpoise.lora.dialects.roles import Roles, stems_of, twice
-from counterpoise.lora.dialects.spellings import PEFT_PREFIX, flat_prefix, meanings
+from counterpoise.lora.dialects.spellings import PEFT_PREFIX, flat_prefix, meanings, split_component
 from counterpoise.lora.kinds import UPDATE_KINDS, Biased, DoRA, UpdateKind
 from counterpoise.lora.kinds.rows import take_rows, unfused
 from counterpoise.lora.names import shown
@@ -114,7 +114,7 @@ def _check_once(path: Path, stems: Mapping[str, Roles], meant: Mapping[str, Mean
                 raise twice(path, target, keys=(_any(stems[first[target]]), _any(stems[stem])))
             first[target] = stem
     opened_names = [stem for stem in first if flat_prefix(stem) is not None]
-    dotted = {flat(target.partition(".")[2] or target): target for target in first if "." in target}
+    dotted = {flat(split_component(target)[1]): target for target in first if "." in target}
     for stem in opened_names:
         whole = dotted.get(stem.removeprefix(flat_prefix(stem) or ""))
         if whole is not None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
-from counterpoise.lora.dialects.grammar import Grammar, Meaning, flat
+from counterpoise.lora.dialects.grammar import Grammar, Meaning
 from counterpoise.lora.dialects.models import BFL, CLIP, FLUX, SGM, T5, UNET, XLABS
 
 PEFT_PREFIX = "base_model.model."
@@ -68,6 +68,12 @@ def flat_prefix(stem: str) -> str | None:
     if "." in stem:
         return None
     return next((prefix for prefix in FLAT_PREFIXES if stem.startswith(prefix)), None)
+
+
+def split_component(path: str) -> tuple[str, str]:
+    """("unet", "conv_in") of "unet.conv_in"; the first part is empty where it is no component."""
+    component, _, inside = path.partition(".")
+    return (component, inside) if component in COMPONENTS and inside else ("", path)
 
 
 def is_open(path: str) -> bool:
@@ -163,8 +169,3 @@ def understood(name: str) -> Meaning | None:
     """What a reader without a model makes of a flattened `name`; None where it stays open."""
     meaning = next((m for spelling in SPELLINGS[:3] if (m := spelling.meaning(name)) is not None), None)
     return None if meaning is None or meaning.targets == (name,) else meaning
-
-
-def flattened(path: str, prefix: str) -> str:
-    """`path` (without its component) as a kohya stem."""
-    return prefix + flat(path)
