@@ -60,7 +60,7 @@ class Grammar:
 
     @cached_property
     def _back(self) -> Mapping[str, list[tuple[re.Pattern[str], Rule]]]:
-        return _index((rule.targets[0], rule) for rule in self.rules)
+        return _index((target, rule) for rule in self.rules for target in rule.targets)
 
     def flattened(self, name: str) -> Meaning | None:
         """What the flattened `name` means, or None unless exactly one rule fits."""
@@ -71,7 +71,7 @@ class Grammar:
         return _resolve(self._dotted, name)
 
     def written(self, path: str) -> tuple[str, Meaning] | None:
-        """The dotted name (of the first such rule) whose first target is `path`, and all that it means."""
+        """The dotted name (of the first such rule) that means `path`, and all that it means."""
         for regex, rule in self._back.get(_NUMBER.sub("#", path), ()):
             match = regex.fullmatch(path)
             if match is not None:

@@ -72,9 +72,8 @@ def _named(layers: Mapping[str, Update]) -> Iterator[tuple[str, tuple[str, ...],
         component, _, inside = path.partition(".")
         if component not in COMPONENTS or not inside:
             component, inside = "", path
-        update = rest.pop(path)
         if flat_prefix(path) is not None:
-            yield path, (path,), update
+            yield path, (path,), rest.pop(path)
             continue
         prefix, grammar = prefixes.get(component, (None, None))
         if prefix is None:
@@ -86,11 +85,11 @@ def _named(layers: Mapping[str, Update]) -> Iterator[tuple[str, tuple[str, ...],
             if component.startswith("text_encoder") and inside.startswith(("encoder.layers.", "embeddings.")):
                 name = prefix + flat(f"text_model.{inside}")  # transformers 5 leaves it out, files do not
             _check_name(name, (path,))
-            yield name, (path,), update
+            yield name, (path,), rest.pop(path)
         else:
             source, meaning = written
             paths = tuple(f"{component}.{target}" for target in meaning.targets)
-            parts = [update, *(rest.pop(other) for other in paths[1:] if other in rest)]
+            parts = [rest.pop(part) for part in paths if part in rest]
             name = prefix + flat(source)
             yield name, paths, _whole(paths, parts, swapped=meaning.swapped)
 
