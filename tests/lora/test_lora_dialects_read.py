@@ -9,7 +9,7 @@ import warnings
 import pytest
 import torch
 from dialect_cases import AB, STEMS, Odd, Torn, kohya_pair, numbers, spelled, stem_file
-from lora_cases import net, pair, peft_folder, refusal, save_tensors
+from lora_cases import net, pair, peft_folder, picture_of, refusal, save_tensors
 
 from counterpoise.errors import RefusedInputError
 from counterpoise.lora import Adapter, Host
@@ -373,6 +373,19 @@ def test_a_component_is_taken_off_for_the_component_itself(tmp_path):
     assert list(Adapter.load(file, model=model).layers) == ["fc"]
     plain = Adapter.load(save_tensors(tmp_path / "b.safetensors", pair("fc")))
     assert plain.matched(model) == plain
+
+
+@pytest.mark.parametrize("kind", [kind for kind, (_, cls) in KINDS.items() if cls is not LowRank])
+def test_a_host_refuses_the_kinds_that_it_cannot_mount_and_stays_as_it_was(tmp_path, kind):
+    model = net()
+    before = picture_of(model)
+    tensors = {f"fc.{key.split('.', 1)[1]}": t for key, t in KINDS[kind][0].items()}
+    adapter = Adapter.load(save_tensors(tmp_path / "a.safetensors", tensors))
+    with pytest.raises(RefusedInputError) as caught:
+        Host(model).mount(adapter)
+    assert caught.value.code == "E_LAYER"
+    assert type(adapter.layers["fc"]).kind in str(caught.value)
+    assert picture_of(model) == before
 
 
 # --- bad contents --------------------------------------------------------------------------------

@@ -1,10 +1,10 @@
 """The LoRA engine: low-rank updates of any `nn.Module`, W = W0 + BA, with W0 always to be had back.
 
-In: adapter files (PEFT folders and diffusers files, read strictly) or factors; a module or a diffusers
-pipeline. Out: an `Adapter` (layer path -> `LowRank`), a `Host` that mounts adapters beside the weights,
-folds them in, and restores W0 bit for bit; `trainable` factors for whoever trains; adapters made of others
-(`compose`, `resize`, `extract`) and how they interfere. This room knows no diffusion, no prompts and no
-bias; it imports only `counterpoise.errors`.
+In: adapter files (of any dialect in `dialects`, read strictly) or factors; a module or a diffusers
+pipeline. Out: an `Adapter` (layer path -> an update of one of `kinds`), a `Host` that mounts adapters beside
+the weights, folds them in, and restores W0 bit for bit; `trainable` factors for whoever trains; adapters made
+of others (`compose`, `resize`, `extract`) and how they interfere. This room knows no diffusion, no prompts
+and no bias; it imports only `counterpoise.errors`.
 """
 
 from counterpoise.lora.adapter import Adapter

@@ -34,11 +34,11 @@ _BASE_VERSION = {
 # Width of the text features that cross-attention reads -> whose they are (each model's UNet config.json).
 _FAMILY_OF_WIDTH = {768: "stable-diffusion-v1", 1024: "stable-diffusion-v2-768-v"}
 _FAMILY_OF_WIDTH[2048] = "stable-diffusion-xl-v1-base"
-# An absolute path: at the start of a value or after a quote, bracket, "=" or ":" (not that of "https:"), with
-# a leading slash, drive, share or home. Its last part is kept.
-_ABSOLUTE = re.compile(
-    r"""(?P<before>^|["'=(\[,\s])(?:file://)?(?:[A-Za-z]:[\\/]+|\\\\|~[\\/]|/)(?P<path>[^"'\n,;)\]]*)"""
-)
+# An absolute path: at the start of a value or after a quote, bracket, comma, "=" or blank; a drive, share,
+# home, or a slash and two parts at least ("[/red]" is a tag). Its last part is kept.
+_BEFORE = r"""(?P<before>^|["'=(\[,\s])(?:file://)?"""
+_ROOT = r"""(?:[A-Za-z]:[\\/]+|\\\\|~[\\/]|/(?=[^\s"'/\\]+[\\/]))"""
+_ABSOLUTE = re.compile(_BEFORE + _ROOT + r"""(?P<path>[^"'\n,;)\]]*)""")
 
 
 def family(layers: Mapping[str, Update]) -> str | None:

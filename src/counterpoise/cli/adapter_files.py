@@ -1,0 +1,74 @@
+"""`counterpoise adapter inspect | convert`: what is in a LoRA file, and the same in another dialect."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from counterpoise.cli import console
+
+_MODEL_HELP = "'world' or a diffusers folder: "
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A LoRA file of any dialect, or a PEFT folder.")],
+    model: Annotated[
+        str | None, typer.Option(help=f"{_MODEL_HELP}match the layers, compare with its weights.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Tell an adapter's dialect, kinds, effective scales and norms, and what is odd about it."""
+    from counterpoise.lora.inspection import inspect_adapter
+
+    found = inspect_adapter(file, _model(model))
+    if as_json:
+        console.write_json(json.dumps(found.to_dict()))
+        return
+    for line in found.lines():
+        console.out.print(line)
+
+
+def convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="A LoRA file of any dialect, or a PEFT folder.")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="A .safetensors file, or a folder.")],
+    dialect: Annotated[str, typer.Option(help="diffusers, kohya or peft.")],
+    model: Annotated[
+        str | None, typer.Option(help=f"{_MODEL_HELP}resolve names that the file leaves open.")
+    ] = None,
+    low_rank: Annotated[
+        bool, typer.Option("--low-rank", help="Turn LoHa, LoKr and LoCon into plain LoRA, exactly.")
+    ] = False,
+    rank: Annotated[
+        int | None, typer.Option(min=1, help="Keep at most this rank; implies --low-rank.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Write an adapter in another dialect: the same tensors and scales, under other names."""
+    from counterpoise.lora.conversion import convert_adapter
+
+    done = convert_adapter(source, target, dialect=dialect, model=_model(model), low_rank=low_rank, rank=rank)
+    if as_json:
+        console.write_json(json.dumps(done.to_dict()))
+        return
+    for line in done.lines():
+        console.out.print(line)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these verbs to the `adapter` command."""
+    app.command("inspect")(inspect)
+    app.command("convert")(convert)
+
+
+def _model(name: str | None) -> object:
+    if name is None:
+        return None
+    from counterpoise.diffusion.load import load_pipeline
+    from counterpoise.world import model_folder
+
+    return load_pipeline(model_folder(name))
