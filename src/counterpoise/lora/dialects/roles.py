@@ -55,11 +55,14 @@ UNSUPPORTED_KINDS: tuple[tuple[str, str], ...] = (
     (r"^lora_controlnet|^lora_prior_", "a control or Stable Cascade LoRA"),
     (r"^lycoris_.*\.(alphas|rescale)$|\.rescale$", "this LyCORIS algorithm"),
 )
+_ANY_UNSUPPORTED = re.compile("|".join(marker for marker, _ in UNSUPPORTED_KINDS))
 
 
 def kind_of(key: str) -> str | None:
     """The unsupported kind that the tensor name `key` belongs to, or None."""
-    return next((name for marker, name in UNSUPPORTED_KINDS if re.search(marker, key)), None)
+    if _ANY_UNSUPPORTED.search(key) is None:
+        return None
+    return next(name for marker, name in UNSUPPORTED_KINDS if re.search(marker, key))
 
 
 def role_of(key: str) -> tuple[str, str] | None:
@@ -67,12 +70,14 @@ def role_of(key: str) -> tuple[str, str] | None:
     processor = _PROCESSOR.fullmatch(key)
     if processor is not None:
         return processor["stem"], processor["side"]
-    for begin in (at + 1 for at, letter in enumerate(key) if letter == "."):
-        match = _SUFFIX.fullmatch(key, begin)
+    dot = key.rfind(".")
+    while dot > 0:
+        match = _SUFFIX.fullmatch(key, dot + 1)
         if match is not None:
             row = next(i for i in range(len(SUFFIXES)) if match[f"s{i}"] is not None)
             found = SUFFIXES[row][1] or next(g for g in match.groups()[::-1] if g is not None)
-            return key[: begin - 1], _SAME_ROLE.get(found, found)
+            return key[:dot], _SAME_ROLE.get(found, found)
+        dot = key.rfind(".", 0, dot)
     return None
 
 
