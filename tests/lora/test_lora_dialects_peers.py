@@ -9,11 +9,11 @@ import peft
 import pytest
 import torch
 from dialect_cases import kohya_pair, numbers
-from lora_cases import save_tensors, update
+from lora_cases import adapter_for, save_tensors, update
 from test_lora_peers import peft_model, quiet, tiny_pipeline, tiny_unet
 from torch import nn
 
-from counterpoise.lora import Adapter, LowRank
+from counterpoise.lora import Adapter, LowRank, match_layers
 from counterpoise.lora.dialects.models import SGM
 from counterpoise.lora.kinds import Biased, DoRA, Embedding
 
@@ -279,3 +279,16 @@ def test_low_rank_form_of_a_lycoris_file_reaches_peft(tmp_path):
     state = merged(exact.save(tmp_path / "p", dialect="peft"))
     delta = state["fc.weight"] - layers_model().fc.weight
     torch.testing.assert_close(delta, adapter.layers["fc"].dense(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_pipelines_adapter_comes_back_from_kohyas_form_whatever_transformers_calls_clips_layers(tmp_path):
+    pipeline = tiny_pipeline(tmp_path)
+    paths = match_layers(
+        pipeline, ["text_encoder*q_proj", "text_encoder*fc1", "unet.*attn2.to_k", "unet.*conv1"]
+    )
+    adapter = adapter_for(pipeline, 3, paths=paths)
+    file = adapter.save(tmp_path / "a.safetensors", dialect="kohya")
+    assert Adapter.load(file, model=pipeline) == adapter
+    names = {path for path in Adapter.load(file).layers if path.startswith("text_encoder")}
+    assert all(name.startswith("text_encoder.text_model.encoder.layers.") for name in names)

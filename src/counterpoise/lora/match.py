@@ -8,6 +8,7 @@ order or shape. A name that fits no layer, or two, is an error.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import final
 
 from torch import Tensor, nn
 
@@ -23,6 +24,7 @@ _OPTIONAL = "text_model_"
 _DOTTED_OPEN = "diffusion_model."
 
 
+@final
 class NameIndex:
     """A model's layers by component and flattened path."""
 
