@@ -218,9 +218,14 @@ def test_the_other_kinds_of_a_fused_layer(tmp_path):
 def test_t5_is_fluxs_second_encoder_and_stable_diffusion_3s_third(tmp_path):
     t5 = kohya_pair("lora_te3_encoder_block_0_layer_0_SelfAttention_q")
     assert [p.partition(".")[0] for p in Adapter.load(kohya_file(tmp_path, t5)).layers] == ["text_encoder_3"]
-    flux = t5 | kohya_pair("lora_unet_single_blocks_0_linear2")
+    flux = t5 | kohya_pair("lora_unet_double_blocks_0_img_mlp_0")
     parts = {p.partition(".")[0] for p in Adapter.load(kohya_file(tmp_path, flux)).layers}
     assert parts == {"transformer", "text_encoder_2"}
+    named = pair("text_encoder_3.encoder.block.0.layer.0.SelfAttention.q") | pair(
+        "transformer.single_transformer_blocks.0.proj_out"
+    )
+    parts = {p.partition(".")[0] for p in Adapter.load(kohya_file(tmp_path, named)).layers}
+    assert parts == {"transformer", "text_encoder_3"}  # said in full: believed
 
 
 # --- kinds ---------------------------------------------------------------------------------------

@@ -139,6 +139,18 @@ def test_odd_names_come_back_through_the_model(tmp_path):
         assert not (tmp_path / dialect).exists()
 
 
+def test_names_of_models_that_no_grammar_knows_stay_as_they_were(tmp_path):
+    pairs = {f"diffusion_model.blocks.0.attn.q.lora_{side}.weight": numbers(2, 2) for side in "AB"}
+    (tmp_path / "a.safetensors").write_bytes(safetensors_bytes(pairs))
+    adapter = Adapter.load(tmp_path / "a.safetensors")
+    assert list(adapter.layers) == ["diffusion_model.blocks.0.attn.q"]
+    assert Adapter.load(adapter.save(tmp_path / "b.safetensors", dialect="kohya")) == adapter
+    model = nn.ModuleDict(
+        {"blocks": nn.ModuleList([nn.ModuleDict({"attn": nn.ModuleDict({"q": nn.Linear(2, 2)})})])}
+    )
+    assert list(adapter.matched(model).layers) == ["blocks.0.attn.q"]
+
+
 PARTS = st.text(st.sampled_from("abq_01"), min_size=1, max_size=4).filter(lambda s: s not in {"_", "__"})
 
 

@@ -6,6 +6,7 @@ hold. Every name is held against the reader: what would be read back as another 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -15,7 +16,7 @@ from counterpoise.errors import UsageError
 from counterpoise.lora.dialects.grammar import Grammar, flat
 from counterpoise.lora.dialects.metadata import family
 from counterpoise.lora.dialects.models import BFL, SGM
-from counterpoise.lora.dialects.spellings import COMPONENTS, flat_prefix, understood
+from counterpoise.lora.dialects.spellings import is_open, split_component, understood
 from counterpoise.lora.kinds import Embedding, Full, LowRank, plain
 from counterpoise.lora.kinds.rows import fused, take_rows
 from counterpoise.lora.names import shown
@@ -28,6 +29,8 @@ _SUFFIX = {
     "magnitude": "dora_scale",
 }
 _SDXL = "stable-diffusion-xl-v1-base"
+_ONLY_IN_SDXL = re.compile(r"text_encoder_2\.text_|unet\.(add_embedding|.*\.transformer_blocks\.[1-9])")
+_FLUX_T5 = "text_encoder_2.encoder.block."
 
 
 def kohya_fault(update: Update) -> str | None:
@@ -69,10 +72,8 @@ def _named(layers: Mapping[str, Update]) -> Iterator[tuple[str, tuple[str, ...],
     for path in layers:
         if path not in rest:
             continue
-        component, _, inside = path.partition(".")
-        if component not in COMPONENTS or not inside:
-            component, inside = "", path
-        if flat_prefix(path) is not None:
+        component, inside = split_component(path)
+        if is_open(path):
             yield path, (path,), rest.pop(path)
             continue
         prefix, grammar = prefixes.get(component, (None, None))
@@ -98,14 +99,13 @@ def _prefixes(layers: Mapping[str, Update]) -> dict[str, tuple[str, Grammar | No
     """Component -> prefix of its names, and the grammar of the model's own names where kohya uses those."""
     made_for = family(layers)
     components = {path.partition(".")[0] for path in layers}
-    large = "text_encoder_2" in components or any(".add_embedding." in path for path in layers)
-    large = large or made_for == _SDXL
-    flux = made_for == "flux-1-dev"
+    large = made_for == _SDXL or any(_ONLY_IN_SDXL.match(path) for path in layers)
+    flux = made_for == "flux-1-dev" or any(path.startswith(_FLUX_T5) for path in layers)
     several = large or bool(components & {"transformer", "text_encoder_3"})
     return {
         "": ("lycoris_", None),
         "unet": ("lora_unet_", SGM if large else None),
-        "transformer": ("lora_unet_", BFL) if flux else ("lora_transformer_", None),
+        "transformer": ("lora_unet_", BFL) if made_for == "flux-1-dev" else ("lora_transformer_", None),
         "text_encoder": ("lora_te1_" if several else "lora_te_", None),
         "text_encoder_2": ("lora_te3_" if flux else "lora_te2_", None),
         "text_encoder_3": ("lora_te3_", None),

@@ -37,7 +37,7 @@ FLAT_PREFIXES: Mapping[str, tuple[Place, ...]] = {
     "lora_te_": (Place("text_encoder", CLIP),),
     "lora_te1_": (Place("text_encoder", CLIP),),
     "lora_te2_": (Place("text_encoder_2", CLIP),),
-    # T5: the third encoder of Stable Diffusion 3, the second of Flux.
+    # T5: the third encoder of Stable Diffusion 3; for Flux, whose second it is, see `meanings`.
     "lora_te3_": (Place("text_encoder_3", T5),),
     "lycoris_": (Place("", UNET), Place("", FLUX)),
 }
@@ -50,6 +50,9 @@ DOTTED_PREFIXES: Mapping[str, tuple[Place, ...]] = {
     "text_encoders.t5xxl.transformer.": (Place("text_encoder_3", T5),),
     "": (Place("transformer", BFL), Place("transformer", XLABS)),
 }
+# T5's stems, and blocks that tell that it is the second encoder, as in Flux, and not the third.
+_T5_STEMS = ("lora_te3_", "text_encoders.t5xxl.")
+_ONLY_IN_FLUX = re.compile(r"double_blocks|single_blocks|single_transformer_blocks")
 _OLD_UNET = re.compile(r"(.+)\.processor\.(to_[qkv]|to_out|add_[kv]_proj)_lora")
 _OLD_TEXT = re.compile(r"(.+\.self_attn)\.to_(q|k|v|out)_lora")
 
@@ -152,14 +155,13 @@ def meanings(stems: Iterable[str], *, has_config: bool) -> tuple[dict[str, Meani
         name, meaning = next((s.name, m) for s in table if (m := s.meaning(stem)) is not None)
         found[stem] = meaning
         met.add(name)
-    if any(
-        path.startswith("transformer.single_transformer_blocks") for m in found.values() for path in m.targets
-    ):
-        found = {stem: _with_flux_t5(meaning) for stem, meaning in found.items()}
+    if any(_ONLY_IN_FLUX.search(stem) for stem in found):
+        t5 = {stem: meaning for stem, meaning in found.items() if stem.startswith(_T5_STEMS)}
+        found |= {stem: _as_second_encoder(meaning) for stem, meaning in t5.items()}
     return found, tuple(spelling.name for spelling in SPELLINGS if spelling.name in met)
 
 
-def _with_flux_t5(meaning: Meaning) -> Meaning:
+def _as_second_encoder(meaning: Meaning) -> Meaning:
     third, second = "text_encoder_3.", "text_encoder_2."
     moved = (second + p.removeprefix(third) if p.startswith(third) else p for p in meaning.targets)
     return meaning._replace(targets=tuple(moved))
