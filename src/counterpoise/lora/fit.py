@@ -14,7 +14,6 @@ from torch import Tensor
 from counterpoise.errors import RefusedInputError, UsageError
 from counterpoise.lora.adapter import Adapter
 from counterpoise.lora.dialects.spellings import is_open
-from counterpoise.lora.kinds import LowRank
 from counterpoise.lora.layers import Layout, Site, join, module_fault, site_fault
 from counterpoise.lora.names import ADAPTER_NAME_RULE, is_adapter_name, nearest, shown
 from counterpoise.lora.update import Update, is_finite_number
@@ -95,10 +94,10 @@ def check_fit(adapter: Adapter, layout: Layout, *, tied: Mapping[str, str]) -> N
 
 
 def mount_fault(update: Update) -> str | None:
-    """Why a host cannot hold `update`'s kind, in words, or None where it can."""
-    if isinstance(update, LowRank):
+    """Why a host cannot hold `update`, in words, or None where it can."""
+    if update.bias_delta is None:
         return None
-    return f"has an update of kind {update.kind}, which a host cannot mount yet; convert it to low-rank"
+    return f"has an update of kind {update.kind} that changes the bias, which a host cannot mount yet"
 
 
 def _misfit(adapter: Adapter, code: str, reason: str) -> RefusedInputError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -19,7 +20,8 @@ from counterpoise.errors import StateError, UsageError
 from counterpoise.lora.correction import Correction
 from counterpoise.lora.lowrank import LowRank
 from counterpoise.lora.names import shown
-from counterpoise.lora.stack import Entries, dense_update, wide_enough
+from counterpoise.lora.stack import Entries, dense_update, needs_base, wide_enough
+from counterpoise.lora.update import Update
 from counterpoise.lora.weights import tensor_digest
 
 LARGEST_SHARE = 0.5  # of the weight's bytes; a correction past it is replaced by a copy
@@ -59,6 +61,7 @@ def fold_weight(
     with torch.inference_mode(False), torch.no_grad():
         own = tuple(entry._replace(update=_snapshot(entry.update)) for entry in stack)
         value, update = _sum(original, own, device=original.device, exact=exact)
+        copy = copy or needs_base(own)  # what is relative to W0 cannot be subtracted without it
         _check_finite(value, original, path)
         kept = original.clone() if copy else _correction(original, _estimate(value, update))
     here = (original.device, torch.get_num_threads())
@@ -94,14 +97,16 @@ def refolded(original: Tensor, folding: Folding, *, path: str) -> Tensor:
 def _sum(
     original: Tensor, stack: Entries, *, device: torch.device, exact: torch.dtype
 ) -> tuple[Tensor, Tensor | None]:
-    update = dense_update(stack, device=device, dtype=exact)
+    update = dense_update(stack, device=device, dtype=exact, base=original)
     if update is None:
         return original.clone(), None
     return (original.to(device, exact) + update).to(original.dtype), update
 
 
-def _snapshot(update: LowRank) -> LowRank:
-    return replace(update, down=update.down.detach().clone(), up=update.up.detach().clone())
+def _snapshot(update: Update) -> Update:
+    if isinstance(update, LowRank):
+        return replace(update, down=update.down.detach().clone(), up=update.up.detach().clone())
+    return deepcopy(update)
 
 
 def _estimate(folded: Tensor, update: Tensor | None) -> Tensor:

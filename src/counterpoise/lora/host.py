@@ -22,6 +22,7 @@ from counterpoise.lora.fit import check_fit, check_known, check_name, check_reac
 from counterpoise.lora.gates import Clock, check_mask
 from counterpoise.lora.layers import Layout, roots
 from counterpoise.lora.moves import Mount, Record, carry_out, check_unchanged, plan
+from counterpoise.lora.lowrank import LowRank
 from counterpoise.lora.names import nearest, shown
 from counterpoise.lora.weights import model_digest
 
@@ -86,7 +87,8 @@ class Host:
             self._layout = Layout.of(self._model)
         check_fit(adapter, self._layout, tied=tied_layers(self._layout))
         check_reach(adapter, checked)
-        self._move({**self._now.mounts, name: Mount(adapter, checked)}, folded=self._now.folded)
+        mount = Mount.of(adapter, checked, self._layout.sites)
+        self._move({**self._now.mounts, name: mount}, folded=self._now.folded)
 
     def unmount(self, name: str) -> None:
         """Take the adapter `name` away; in a folded host the rest is folded anew from W0."""
@@ -106,7 +108,7 @@ class Host:
             checked = check_strength(name, strength)
             if checked != mounts[name].strength:
                 check_reach(mounts[name].adapter, checked)
-                mounts[name] = Mount(mounts[name].adapter, checked)
+                mounts[name] = replace(mounts[name], strength=checked)
         self._move(mounts, folded=self._now.folded)
 
     def fold(self, *, dtype: torch.dtype = torch.float32) -> None:
@@ -202,8 +204,9 @@ class Host:
         for name in sorted(names):
             check_known(name, self._now.mounts)
         for path, stack in self._now.entries.items():
-            if self._layout.sites[path].kind.beside is None and any(e.name in names for e in stack):
-                reason = f"{shown(path)} is a parameter that takes its update in place, for all samples alike"
+            in_place = self._layout.sites[path].kind.beside is None
+            if any(e.name in names and (in_place or not isinstance(e.update, LowRank)) for e in stack):
+                reason = f"{shown(path)} takes its update in place of the weight, for all samples alike"
                 raise UsageError(f"{reason}; leave it out of the adapter", code="E_LAYER")
         gates = self._now.gates
         before = {key: getattr(gates, key) for key in settings}

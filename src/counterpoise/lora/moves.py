@@ -19,9 +19,9 @@ from counterpoise.lora.adapter import Adapter
 from counterpoise.lora.folding import Folding, fold_weight, refolded, unfold_weight
 from counterpoise.lora.gates import Gates
 from counterpoise.lora.layers import Site
-from counterpoise.lora.lowrank import LowRank
 from counterpoise.lora.names import shown
-from counterpoise.lora.stack import StackAtWork, Entries, Entry
+from counterpoise.lora.stack import Entries, Entry, StackAtWork, low_rank_where_exact
+from counterpoise.lora.update import Update
 from counterpoise.lora.weights import overwrite, tensor_digest
 
 Sites = Mapping[str, Site]
@@ -30,10 +30,22 @@ Sites = Mapping[str, Site]
 @final
 @dataclass(frozen=True, eq=False)
 class Mount:
-    """An adapter at a strength; a changed strength is another Mount."""
+    """An adapter at a strength; a changed strength is another Mount. updates: its layers' as they act."""
 
     adapter: Adapter
     strength: float
+    updates: Mapping[str, Update]
+
+    @staticmethod
+    def of(adapter: Adapter, strength: float, sites: Sites) -> Mount:
+        """`adapter`, which fits, its updates as factors where that is exact."""
+        updates = {
+            path: low_rank_where_exact(
+                update.shaped(tuple(sites[path].weight.shape)), crossover=sites[path].crossover
+            )
+            for path, update in adapter.layers.items()
+        }
+        return Mount(adapter, strength, updates)
 
 
 @final
@@ -107,9 +119,8 @@ def _restacked(
     for path in touched:
         stack = [entry for entry in entries.pop(path, ()) if entry.name not in changed]
         for name in changed & mounts.keys():
-            update = mounts[name].adapter.layers.get(path)
+            update = mounts[name].updates.get(path)
             if update is not None:
-                assert isinstance(update, LowRank)  # check_fit lets no other kind in
                 stack.append(Entry(name, update, mounts[name].strength))
         if stack:
             entries[path] = tuple(sorted(stack, key=lambda entry: entry.name))

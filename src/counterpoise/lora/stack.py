@@ -11,17 +11,20 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor
 
+from counterpoise.errors import UsageError
 from counterpoise.lora.acting import Acting
 from counterpoise.lora.gates import Gates, Spans
 from counterpoise.lora.layers import Gate, Site
+from counterpoise.lora.kinds.dora import DoRA
 from counterpoise.lora.lowrank import LowRank, product
+from counterpoise.lora.update import Update
 
 
 class Entry(NamedTuple):
     """One adapter's update of one layer."""
 
     name: str
-    update: LowRank
+    update: Update
     strength: float
 
 
@@ -51,10 +54,38 @@ def wide_enough(dtype: torch.dtype, own: torch.dtype) -> torch.dtype:
     return wide if torch.get_float32_matmul_precision() == "highest" else torch.float64
 
 
-def dense_update(entries: Entries, *, device: torch.device, dtype: torch.dtype) -> Tensor | None:
-    """The stack's sum in the weight's shape, computed in `dtype`; None if nothing acts."""
-    pair = stacked(entries, device=device, dtype=dtype)
-    return None if pair is None else product(*pair)
+def dense_update(
+    entries: Entries, *, device: torch.device, dtype: torch.dtype, base: Tensor | None = None
+) -> Tensor | None:
+    """The stack's sum in the weight's shape, computed in `dtype`; None if nothing acts.
+
+    base: W0, for the kinds that need it (`needs_base`).
+    """
+    pairs = tuple(entry for entry in entries if isinstance(entry.update, LowRank))
+    pair = stacked(pairs, device=device, dtype=dtype)
+    total = None if pair is None else product(*pair)
+    for entry in entries:
+        if isinstance(entry.update, LowRank) or entry.strength == 0.0:
+            continue
+        own = entry.update.dense(dtype, base=base).to(device) * entry.strength
+        total = own if total is None else total.add_(own)
+    return total
+
+
+def needs_base(entries: Entries) -> bool:
+    """Whether an update is relative to W0 (DoRA's norms), so that it cannot be had again without it."""
+    return any(isinstance(entry.update, DoRA) and entry.strength != 0.0 for entry in entries)
+
+
+def low_rank_where_exact(update: Update, *, crossover: int) -> Update:
+    """`update` as factors where they are exactly it and cheaper than a weight; else as it is."""
+    if isinstance(update, LowRank) or isinstance(update, DoRA) or update.bias_delta is not None:
+        return update
+    try:
+        found = update.low_rank().update
+    except UsageError:
+        return update
+    return found if found.rank < crossover else update
 
 
 @final
@@ -69,7 +100,9 @@ class StackAtWork:
         self.gates = gates
         # As `stacked` takes them at strength 1.
         self.spans: Spans = tuple((e.name, e.update.rank, e.strength) for e in entries if e.update.scale)
-        dense = site.kind.beside is None or sum(rank for _, rank, _ in self.spans) >= site.crossover
+        # Whether factors can act here at all, as they must where gates hold the strengths.
+        self.by_factors = site.kind.beside is not None and all(isinstance(e.update, LowRank) for e in entries)
+        dense = not self.by_factors or sum(rank for _, rank, _ in self.spans) >= site.crossover
         self._acting = Acting(site, beside=self._beside, instead=self._sum if dense else None)
         self._pairs: dict[bool, tuple[object, tuple[Tensor, Tensor] | None]] = {}
         self._made: tuple[object, Tensor] | None = None
@@ -105,14 +138,15 @@ class StackAtWork:
         return self.gates(hidden, self.spans, channels=self.site.kind.channels, groups=groups)
 
     def _sum(self) -> Tensor | None:
-        if self.site.kind.beside is not None and self.gates.active:
+        if self.by_factors and self.gates.active:
             return None
         weight = self.site.weight
         key = (weight.device, weight.dtype, weight._version, weight.data_ptr())
         if self._made is None or self._made[0] != key:
             exact = wide_enough(torch.float32, weight.dtype)
             with torch.inference_mode(False), torch.no_grad():
-                update = dense_update(self.entries, device=weight.device, dtype=exact)
+                base = weight if needs_base(self.entries) else None
+                update = dense_update(self.entries, device=weight.device, dtype=exact, base=base)
                 value = weight if update is None else (weight.to(exact) + update).to(weight.dtype)
             self._made = (key, value.detach())
         return self._made[1]
