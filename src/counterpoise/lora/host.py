@@ -205,7 +205,8 @@ class Host:
             check_known(name, self._now.mounts)
         for path, stack in self._now.entries.items():
             in_place = self._layout.sites[path].kind.beside is None
-            if any(e.name in names and (in_place or not isinstance(e.update, LowRank)) for e in stack):
+            in_place = in_place or not all(isinstance(entry.update, LowRank) for entry in stack)
+            if in_place and any(entry.name in names for entry in stack):
                 reason = f"{shown(path)} takes its update in place of the weight, for all samples alike"
                 raise UsageError(f"{reason}; leave it out of the adapter", code="E_LAYER")
         gates = self._now.gates
