@@ -6,7 +6,7 @@ import pytest
 import torch
 from lora_cases import DTYPES
 
-from counterpoise.lora.correction import Correction
+from counterpoise.lora.correction import Correction, Differences
 
 ALL = [*DTYPES, torch.float64]
 
@@ -23,17 +23,27 @@ def test_any_bits_come_back_from_any_estimate(dtype, share):
     original = raw.view(dtype).reshape(37, 53)  # NaN payloads, infinities, subnormals and all
     other = raw.flip(0).contiguous().view(dtype).reshape(37, 53)
     estimate = torch.where(torch.rand(37, 53, generator=generator) < share, other, original)
-    kept = estimate.clone()
-    correction = Correction.between(original, estimate)
-    assert _same(correction.applied(estimate), original)
-    assert _same(estimate, kept)
+    assert _same(Correction.between(original, estimate).apply_(estimate), original)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5])
+def test_bands_give_the_correction_of_the_whole(share):
+    generator = torch.Generator().manual_seed(3)
+    original = torch.randn(40, 53, generator=generator)
+    estimate = torch.where(torch.rand(40, 53, generator=generator) < share, original * 1.0000005, original)
+    found = Differences(original.numel())
+    for begin in range(0, 40, 7):
+        found.add(original[begin : begin + 7], estimate[begin : begin + 7], begin=begin * 53)
+    banded, whole = found.correction(), Correction.between(original, estimate)
+    assert banded.nbytes == whole.nbytes
+    assert _same(banded.apply_(estimate), original)
 
 
 @pytest.mark.parametrize("dtype", ALL)
 def test_signed_zeros_and_neighbours(dtype):
     original = torch.tensor([0.0, -0.0, 1.0, -1.0, torch.finfo(dtype).tiny], dtype=dtype)
     estimate = torch.tensor([-0.0, 0.0, -1.0, 1.0, 0.0], dtype=dtype)
-    assert _same(Correction.between(original, estimate).applied(estimate), original)
+    assert _same(Correction.between(original, estimate).apply_(estimate), original)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -45,11 +55,11 @@ def test_a_fold_costs_few_bits_a_weight(dtype, delta, bits):
     folded = (weight.float() + update).to(dtype)
     estimate = (folded.float() - update).to(dtype)
     correction = Correction.between(weight, estimate)
-    assert _same(correction.applied(estimate), weight)
+    assert _same(correction.apply_(estimate), weight)
     assert correction.nbytes * 8 / weight.numel() < bits
 
 
 def test_no_weights_and_one():
     for size in (0, 1, 255, 256, 257):
         original, estimate = torch.ones(size), torch.zeros(size)
-        assert _same(Correction.between(original, estimate).applied(estimate), original)
+        assert _same(Correction.between(original, estimate).apply_(estimate), original)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from lora_cases import DTYPES, assert_bits, net, picture, weights
+from torch import nn
 
 from counterpoise.errors import CounterpoiseError
 from counterpoise.lora import Adapter, Host
@@ -66,10 +67,57 @@ def test_kinds_stack_in_any_order():
     assert len(seen) == 1
 
 
-def test_an_update_of_the_bias_is_refused_by_name():
-    with pytest.raises(CounterpoiseError, match="changes the bias") as caught:
-        Host(net()).mount(Adapter({"fc": Biased(PAIR, rand(5))}))
+BIASED = {
+    "scaled": ("fc", Biased(PAIR, rand(5))),
+    "beside a pair": ("fc", Biased(PAIR, rand(5), scaled=False)),
+    "beside dora": ("fc", Biased(DoRA(PAIR, rand(5, 1).abs() + 1), rand(5))),
+    "full": ("conv", Full(rand(8, 4, 3, 3), rand(8))),
+    "norm": ("norm", Full(rand(6), rand(6, seed=1))),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", BIASED)
+def test_biases_and_norms_are_updated_and_come_back(kind, dtype):
+    path, update = BIASED[kind]
+    model, x = net(dtype), picture(dtype)
+    before, host = weights(model), Host(model)
+    host.mount(Adapter({path: update}), name="a", strength=0.7)
+    beside = model(x)
+    host.fold()
+    layer, tolerance = model.get_submodule(path), torch.finfo(dtype).eps
+    expected = before[f"{path}.bias"].double() + 0.7 * update.bias_delta
+    torch.testing.assert_close(layer.bias.double(), expected, rtol=tolerance * 2, atol=tolerance)
+    torch.testing.assert_close(model(x), beside, rtol=tolerance * 64, atol=tolerance * 8)
+    host.set_strengths({"a": 0.0})
+    assert_bits(model, before)
+    host.unmount("a")
+    assert host.state == "bare"
+    assert_bits(model, before)
+
+
+def test_a_bias_that_is_not_there_and_a_norm_of_factors_are_refused():
+    host, layer = Host(net()), {"block.out": Biased(LowRank(rand(2, 10), rand(6, 2), 2.0), rand(6))}
+    with pytest.raises(CounterpoiseError, match=r"block\.out has no bias, but its update changes one") as caught:
+        host.mount(Adapter(layer))
     assert caught.value.code == "E_LAYER"
+    with pytest.raises(CounterpoiseError, match="which takes a full difference, not a LoRA") as caught:
+        host.mount(Adapter({"norm": LowRank(rand(2, 1), rand(6, 2), 2.0)}))
+    assert caught.value.code == "E_LAYER"
+    assert host.state == "bare"
+
+
+def test_an_attention_takes_its_packed_bias_once():
+    torch.manual_seed(0)
+    model, x = nn.MultiheadAttention(8, 2, batch_first=True).eval(), rand(1, 3, 8)
+    before, host = weights(model), Host(model)
+    host.mount(Adapter({"in_proj": Full(rand(24, 8), rand(24)), "out_proj": Full(rand(8, 8), rand(8))}))
+    beside = model(x, x, x)[0]
+    host.fold()
+    torch.testing.assert_close(model(x, x, x)[0], beside)
+    torch.testing.assert_close(model.in_proj_bias, before["in_proj_bias"] + rand(24))
+    host.restore()
+    assert_bits(model, before)
 
 
 def test_gates_leave_other_kinds_to_their_mounted_strength():

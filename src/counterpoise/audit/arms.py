@@ -21,13 +21,25 @@ Way = tuple[Arm, Enter]
 
 @final
 class Ways:
-    """The ways in which one host can draw. dtype: "float32", or "bfloat16" autocast over its weights."""
+    """The ways in which one host can draw. dtype: "float32", or "bfloat16" autocast over its weights.
 
-    def __init__(self, host: Host, drawing: Drawing, *, model: str, dtype: str = "bfloat16") -> None:
+    allow_extreme: as Host.mount's.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        drawing: Drawing,
+        *,
+        model: str,
+        dtype: str = "bfloat16",
+        allow_extreme: bool = False,
+    ) -> None:
         self.host = host
         self.drawing = drawing
         self.model = model
         self.dtype = dtype
+        self.allow_extreme = allow_extreme
         self.base_sha256 = host.fingerprint()
 
     def painter(self, *, dtype: str | None = None) -> Painter:
@@ -55,7 +67,7 @@ class Ways:
 
         @contextmanager
         def enter() -> Iterator[Drawer]:
-            with self.host.mounted(adapter, strength=strength):
+            with self.host.mounted(adapter, strength=strength, allow_extreme=self.allow_extreme):
                 yield self.painter()
 
         return self._arm(name, self.base_sha256, ((adapter.fingerprint(), strength),)), enter
@@ -76,7 +88,7 @@ class Ways:
     def folding(self, adapter: Adapter, *, strength: float = 1.0) -> Iterator[None]:
         """The adapter in the weights of a bare host for the length of a block; then W0 again."""
         try:
-            self.host.mount(adapter, name="folded", strength=strength)
+            self.host.mount(adapter, name="folded", strength=strength, allow_extreme=self.allow_extreme)
             self.host.fold()
             yield
         finally:

@@ -25,6 +25,9 @@ def fold(
     prefix: Annotated[
         str, typer.Option(help="What the adapters' layer paths begin with and the file's names do not, e.g. unet.")
     ] = "",
+    allow_extreme: Annotated[
+        bool, typer.Option(help="Fold even a delta more than 100 times as long as its weight.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Fold adapters into a checkpoint on disk, in bounded memory; goes on where it was interrupted."""
@@ -39,6 +42,7 @@ def fold(
             out,
             loaded,
             prefix=prefix,
+            allow_extreme=allow_extreme,
             progress=lambda done, total: bars("folding", done, total, float("nan")),
         )
     if as_json:

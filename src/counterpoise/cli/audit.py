@@ -18,6 +18,9 @@ def audit(
         Path | None, typer.Option(help="A LoRA file or folder: also draw with it, on the same seeds.")
     ] = None,
     strength: Annotated[float, typer.Option(help="The adapter's strength.")] = 1.0,
+    allow_extreme: Annotated[
+        bool, typer.Option(help="Load even a delta more than 100 times as long as its weight.")
+    ] = False,
     reader: Annotated[
         Path | None, typer.Option(help="Folder of the reader that judges; default: the world's.")
     ] = None,
@@ -39,7 +42,9 @@ def audit(
         console.err.print(f"warning: {warning}")
     update = None if adapter is None else Adapter.load(adapter)
     host = Host(load_pipeline(model_folder(model)))
-    ways = Ways(host, question.drawing, model=model)
+    if update is not None:
+        update = update.matched(host.model)
+    ways = Ways(host, question.drawing, model=model, allow_extreme=allow_extreme)
     arms = [ways.base()]
     if update is not None:
         arms.append(ways.mounted(update, name="adapter", strength=strength))

@@ -15,18 +15,21 @@ import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import torch
 from torch import Tensor
 
-from counterpoise.errors import EnvironmentLackError, RefusedInputError, UsageError
+from counterpoise.errors import CounterpoiseError, EnvironmentLackError, RefusedInputError, UsageError
 from counterpoise.lora.adapter import Adapter
 from counterpoise.lora.container import DTYPES, Header, Slot, opened, read_header, refuse
 from counterpoise.lora.fit import check_strength
+from counterpoise.lora.kinds import LowRank, parted
 from counterpoise.lora.lowrank import FACTOR_DTYPES
 from counterpoise.lora.names import nearest, shown
-from counterpoise.lora.stack import Entries, Entry, stacked
+from counterpoise.lora.norms import delta_norm, is_extreme
+from counterpoise.lora.stack import Entries, Entry, dense_update, stacked
+from counterpoise.lora.update import Update
 
 PROVENANCE = "counterpoise.folded"
 _BLOCK = 2**25  # bytes of a weight that are in memory at a time
@@ -40,14 +43,16 @@ def fold_checkpoint(
     adapters: Sequence[tuple[Adapter, float]],
     *,
     prefix: str = "",
+    allow_extreme: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> list[Path]:
     """Write `source` with `adapters` folded in to `out`, and return the weight files written.
 
     Accumulated in float32 and rounded once, as Host.fold. prefix: what the adapters' paths begin with and the
     checkpoint's names do not ("unet" for a UNet's own file). progress: bytes done, bytes in all.
-    RefusedInputError E_NO_MATCH or E_SHAPE, before a byte is written, where an adapter does not fit;
-    UsageError where `out` lies in the way; EnvironmentLackError E_WRITE where the disk refuses.
+    RefusedInputError E_NO_MATCH, E_SHAPE or E_LAYER, before a byte is written, where an adapter does not fit,
+    and, without `allow_extreme`, E_EXTREME as Host.mount; UsageError where `out` lies in the way;
+    EnvironmentLackError E_WRITE where the disk refuses.
     """
     files = checkpoint_files(source)
     if out.resolve() == source.resolve() or source.resolve() in out.resolve().parents:
@@ -62,8 +67,8 @@ def fold_checkpoint(
         for file, header in headers.items():
             place = out / file.relative_to(source) if source.is_dir() else _file_in(out, source)
             base = done
-            _fold_file(file, header, place, targets=targets.get(file, {}), note=note,
-                       progress=lambda n, base=base: progress(base + n, total))
+            fold = _Fold(targets.get(file, {}), note, allow_extreme)
+            _fold_file(file, header, place, fold=fold, progress=lambda n, base=base: progress(base + n, total))
             done += _size(header)
             written.append(place)
         if source.is_dir():
@@ -130,8 +135,9 @@ def _matched(
     for file, header in headers.items():
         part = file.parent.name if source.is_dir() and file.parent != source else prefix
         for key in header.slots:
-            if key.endswith(".weight"):
-                places[".".join(filter(None, [part, key.removesuffix(".weight")]))] = (file, key)
+            name = key.removesuffix(".weight")
+            if name != key or key.endswith(".bias"):
+                places[".".join(filter(None, [part, name]))] = (file, key)
     found: dict[Path, dict[str, Entries]] = {}
     for i, (adapter, strength) in enumerate(adapters):
         checked = check_strength(str(i), strength)
@@ -143,16 +149,26 @@ def _matched(
         for path, update in adapter.layers.items():
             file, key = places[path]
             slot = headers[file].slots[key]
-            if slot.shape != update.weight_shape or DTYPES.get(slot.dtype) not in FACTOR_DTYPES:
-                reason = (
-                    f"{shown(key)} is {slot.dtype} {list(slot.shape)} but the update is {list(update.weight_shape)}"
-                )
-                raise RefusedInputError(
-                    f"{reason}; use an adapter made for this model", code="E_SHAPE", file=adapter.source
-                )
-            stack = found.setdefault(file, {}).setdefault(key, ())
-            found[file][key] = (*stack, Entry(f"{i:06}", update, checked))
+            own, bias = parted(update.shaped(slot.shape))
+            landing = [(file, key, own)]
+            if bias is not None:
+                if f"{path}.bias" not in places:
+                    reason = f"{shown(path)} has no bias in {shown(source)}, but its update changes one"
+                    raise RefusedInputError(reason, code="E_LAYER", file=adapter.source)
+                landing.append((*places[f"{path}.bias"], bias))
+            for home, name, part_of in landing:
+                _check_slot(headers[home].slots[name], name, part_of, adapter)
+                stack = found.setdefault(home, {}).get(name, ())
+                found[home][name] = (*stack, Entry(f"{i:06}", part_of, checked))
     return found
+
+
+def _check_slot(slot: Slot, key: str, update: Update, adapter: Adapter) -> None:
+    if slot.shape != update.weight_shape or DTYPES.get(slot.dtype) not in FACTOR_DTYPES:
+        reason = f"{shown(key)} is {slot.dtype} {list(slot.shape)} but the update is {list(update.weight_shape)}"
+        raise RefusedInputError(
+            f"{reason}; use an adapter made for this model", code="E_SHAPE", file=adapter.source
+        )
 
 
 def _note(source: Path, adapters: Iterable[tuple[Adapter, float]]) -> str:
@@ -160,17 +176,19 @@ def _note(source: Path, adapters: Iterable[tuple[Adapter, float]]) -> str:
     return json.dumps({"checkpoint": source.name, "adapters": parents}, sort_keys=True)
 
 
+class _Fold(NamedTuple):
+    """What is folded into one file."""
+
+    targets: Mapping[str, Entries]
+    note: str
+    allow_extreme: bool
+
+
 def _fold_file(
-    file: Path,
-    header: Header,
-    place: Path,
-    *,
-    targets: Mapping[str, Entries],
-    note: str,
-    progress: Callable[[int], None],
+    file: Path, header: Header, place: Path, *, fold: _Fold, progress: Callable[[int], None]
 ) -> None:
     """Copy `file` to `place`, the targets folded; goes on in the part that a killed run left of the same."""
-    start = _new_header(file, header, note)
+    start = _new_header(file, header, fold.note)
     part = place.with_name(f".{place.name}.part")
     if place.exists() and _begins_with(place, start) and place.stat().st_size == len(start) + _size(header):
         progress(_size(header))
@@ -187,8 +205,12 @@ def _fold_file(
             source.seek(header.data + slot.begin)
             sink.seek(len(start) + slot.begin)
             sink.truncate()
-            if key in targets:
-                _fold_tensor(source, sink, slot, entries=targets[key], key=key)
+            if key in fold.targets:
+                try:
+                    _fold_tensor(source, sink, slot, entries=fold.targets[key], key=key, extreme=fold.allow_extreme)
+                except CounterpoiseError:
+                    part.unlink()
+                    raise
             else:
                 _copy(source, sink, slot.end - slot.begin)
             progress(slot.end)
@@ -228,26 +250,46 @@ def _copy(source: BinaryIO, sink: FileIO, count: int) -> None:
         count -= done
 
 
-def _fold_tensor(source: BinaryIO, sink: FileIO, slot: Slot, *, entries: Entries, key: str) -> None:
-    """The weight's rows, some at a time: W0 plus up @ down in float32, rounded once."""
-    dtype = DTYPES[slot.dtype]
+def _fold_tensor(
+    source: BinaryIO, sink: FileIO, slot: Slot, *, entries: Entries, key: str, extreme: bool
+) -> None:
+    """The weight's rows, some at a time: W0 plus up @ down in float32, rounded once.
+
+    An update that is not of factors takes the whole weight at once.
+    """
+    dtype, rows = DTYPES[slot.dtype], slot.shape[0]
     exact = torch.promote_types(torch.float32, dtype)
-    pair = stacked(entries, device=torch.device("cpu"), dtype=exact)
-    if pair is None:
-        _copy(source, sink, slot.end - slot.begin)
-        return
-    down, up = pair[0].flatten(1), pair[1].flatten(1)
-    row_bytes = (slot.end - slot.begin) // slot.shape[0]
-    step = max(1, _BLOCK // max(1, row_bytes))
-    for begin in range(0, slot.shape[0], step):
-        rows = up[begin : begin + step]
-        raw = bytearray(len(rows) * row_bytes)
+    factors = all(isinstance(entry.update, LowRank) for entry in entries)
+    row_bytes = (slot.end - slot.begin) // rows
+    step = max(1, _BLOCK // max(1, row_bytes)) if factors else rows
+    pair = stacked(entries, device=torch.device("cpu"), dtype=exact) if factors else None
+    squares = 0.0
+    for begin in range(0, rows, step):
+        count = min(step, rows - begin)
+        raw = bytearray(count * row_bytes)
         if source.readinto(raw) != len(raw):  # type: ignore[attr-defined]
             raise OSError("the checkpoint was cut short while it was being read")
-        weight = torch.frombuffer(raw, dtype=dtype).reshape(len(rows), -1)
-        value = torch.addmm(weight.to(exact), rows, down).to(dtype)
-        _check_finite(value, weight, key)
-        _write(sink, value.flatten().view(torch.uint8).numpy().data)
+        weight = torch.frombuffer(raw, dtype=dtype).reshape(count, *slot.shape[1:])
+        value = weight
+        if pair is not None:
+            down, up = (factor.flatten(1) for factor in pair)
+            value = torch.addmm(weight.to(exact).flatten(1), up[begin : begin + count], down).to(dtype)
+        elif not factors:
+            mixed = dense_update(entries, device=weight.device, dtype=exact, base=weight)
+            value = weight if mixed is None else (weight.to(exact) + mixed).to(dtype)
+        _check_finite(value, weight.reshape(value.shape), key)
+        squares += float(torch.linalg.vector_norm(weight, dtype=torch.float64)) ** 2
+        _write(sink, value.contiguous().flatten().view(torch.uint8).numpy().data)
+    if not extreme:
+        _check_extreme(entries, squares**0.5, key)
+
+
+def _check_extreme(entries: Entries, base: float, key: str) -> None:
+    for entry in entries:
+        delta = delta_norm(entry.update)
+        if delta is not None and is_extreme(delta, base):
+            reason = f"a delta of {shown(key)} is {delta / base:.3g} times as long as its weight"
+            raise RefusedInputError(f"{reason}; if that is meant, --allow-extreme folds it", code="E_EXTREME")
 
 
 def _check_finite(value: Tensor, weight: Tensor, key: str) -> None:

@@ -43,30 +43,19 @@ class Correction:
     @staticmethod
     def between(original: Tensor, estimate: Tensor) -> Correction:
         """From `estimate` to `original`: contiguous, of one shape, dtype and device; any bit pattern."""
-        ours, theirs = _bits(original), _bits(estimate)
-        differs = ours != theirs
-        where = differs.nonzero().flatten()
-        code = _zigzag(_ordered(ours[where]).long() - _ordered(theirs[where]).long()) - 1
-        # A distance past 2^63 (float64 alone) wraps; the wrapped code may be negative, and is then far.
-        is_far = (code >= _ESCAPE) | (code < 0)
-        far = _narrow(code[is_far])
-        steps = _pairs(torch.where(is_far, _ESCAPE, code).to(torch.uint8))
-        if len(where) * 8 > differs.numel():
-            return Correction(len(where), None, _bitmap(differs), steps, far)
-        blocks = torch.bincount(where // _BLOCK, minlength=-(-differs.numel() // _BLOCK)).to(torch.int16)
-        return Correction(len(where), blocks, (where % _BLOCK).to(torch.uint8), steps, far)
+        found = Differences(original.numel())
+        found.add(original, estimate, begin=0)
+        return found.correction()
 
-    def applied(self, estimate: Tensor) -> Tensor:
-        """`original`, from the same estimate: a tensor of its own."""
-        result = estimate.clone(memory_format=torch.contiguous_format)
-        if not self.count:
-            return result
-        bits = _bits(result)
-        where = self._where(bits.numel())
-        code = _apart(self.steps, self.count).long()
-        code[code == _ESCAPE] = self.far.long()
-        bits[where] = _ordered((_ordered(bits[where]).long() + _zagzig(code + 1)).to(bits.dtype))
-        return result
+    def apply_(self, estimate: Tensor) -> Tensor:
+        """Make `estimate`, the same one and contiguous, `original` in place."""
+        if self.count:
+            bits = _bits(estimate)
+            where = self._where(bits.numel())
+            code = _apart(self.steps, self.count).long()
+            code[code == _ESCAPE] = self.far.long()
+            bits[where] = _ordered((_ordered(bits[where]).long() + _zagzig(code + 1)).to(bits.dtype))
+        return estimate
 
     def _where(self, size: int) -> Tensor:
         if self.blocks is None:
@@ -74,6 +63,42 @@ class Correction:
             return (self.places[:, None] & weights).flatten()[:size].nonzero().flatten()
         block = torch.arange(len(self.blocks), device=self.places.device)
         return block.repeat_interleave(self.blocks.long()) * _BLOCK + self.places.long()
+
+
+@final
+class Differences:
+    """Gathers a correction band by band, in order, so that no more than a band is worked on at a time."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._found: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def add(self, original: Tensor, estimate: Tensor, *, begin: int) -> None:
+        """A band of both, the first weight of which is number `begin` of the whole."""
+        ours, theirs = _bits(original), _bits(estimate)
+        where = torch.ne(ours, theirs).nonzero().flatten()
+        if not len(where):
+            return
+        code = _zigzag(_ordered(ours[where]).long() - _ordered(theirs[where]).long()) - 1
+        # A distance past 2^63 (float64 alone) wraps; the wrapped code may be negative, and is then far.
+        is_far = (code >= _ESCAPE) | (code < 0)
+        far = code[is_far] if bool(is_far.any()) else code[:0]
+        if begin:
+            where += begin
+        self._found.append((where, code.masked_fill_(is_far, _ESCAPE).to(torch.uint8), far))
+
+    def correction(self) -> Correction:
+        """All that was added."""
+        nothing = torch.zeros(0, dtype=torch.int64)
+        found = self._found or [(nothing, nothing.to(torch.uint8), nothing)]
+        where, code, far = (torch.cat(parts) for parts in zip(*found, strict=True))
+        steps, far = _pairs(code), _narrow(far)
+        if len(where) * 8 > self._size:
+            differs = torch.zeros(self._size, dtype=torch.bool, device=where.device)
+            differs[where] = True
+            return Correction(len(where), None, _bitmap(differs), steps, far)
+        blocks = torch.bincount(where // _BLOCK, minlength=-(-self._size // _BLOCK)).to(torch.int16)
+        return Correction(len(where), blocks, (where % _BLOCK).to(torch.uint8), steps, far)
 
 
 def _bits(tensor: Tensor) -> Tensor:

@@ -14,8 +14,10 @@ from torch import Tensor
 from counterpoise.errors import RefusedInputError, UsageError
 from counterpoise.lora.adapter import Adapter
 from counterpoise.lora.dialects.spellings import is_open
-from counterpoise.lora.layers import Layout, Site, join, module_fault, site_fault
+from counterpoise.lora.kinds import Full
+from counterpoise.lora.layers import NORM, Layout, Site, join, module_fault, site_fault
 from counterpoise.lora.names import ADAPTER_NAME_RULE, is_adapter_name, nearest, shown
+from counterpoise.lora.norms import delta_norm, is_extreme
 from counterpoise.lora.update import Update, is_finite_number
 
 # Width of the text features that cross-attention reads -> who has it (each model's UNet config.json).
@@ -51,6 +53,19 @@ def check_reach(adapter: Adapter, strength: float) -> None:
             raise UsageError(f"{reason}; lower the strength", code="E_OVERFLOW")
 
 
+def check_extreme(adapter: Adapter, layout: Layout, *, norms: Mapping[str, float]) -> None:
+    """RefusedInputError E_EXTREME if a delta is past all measure of W0, whose norm is in `norms` or read."""
+    for path, update in adapter.layers.items():
+        weight = layout.sites[path].weight.detach()
+        base = norms.get(path)
+        if base is None:
+            base = float(torch.linalg.vector_norm(weight, dtype=torch.float64))
+        delta = delta_norm(update.shaped(tuple(weight.shape)), weight)
+        if delta is not None and is_extreme(delta, base):
+            reason = f"the delta of layer {shown(path)} is {delta / base:.3g} times as long as its weight"
+            raise _misfit(adapter, "E_EXTREME", f"{reason}; if that is meant, allow_extreme=True mounts it")
+
+
 def _outer(update: Update) -> list[Tensor]:
     """The tensors that the scale multiplies."""
     tensors = update.tensors()
@@ -77,14 +92,13 @@ def check_fit(adapter: Adapter, layout: Layout, *, tied: Mapping[str, str]) -> N
     if missing:
         raise _misfit(adapter, "E_NO_MATCH", _missing(adapter, missing, sites))
     for path, update in adapter.layers.items():
-        fault = mount_fault(update) or (
-            site_fault(sites[path]) if path in sites else module_fault(modules[path])
-        )
+        fault = mount_fault(update, path, layout)
         if fault is not None:
             raise _misfit(adapter, "E_LAYER", f"layer {shown(path)} {fault}")
-        if path in tied:
+        shared = path if path in tied else join(path, "bias") if update.bias_delta is not None else path
+        if shared in tied:
             reason = (
-                f"layer {shown(path)} shares its weight with {shown(tied[path])}: folding would change both"
+                f"layer {shown(shared)} shares its weight with {shown(tied[shared])}: folding would change both"
             )
             raise _misfit(adapter, "E_TIED", f"{reason}; untie them first")
         wrong = update.fault()  # again: a tensor may have changed since the LowRank was made
@@ -93,11 +107,16 @@ def check_fit(adapter: Adapter, layout: Layout, *, tied: Mapping[str, str]) -> N
         _check_shape(adapter, path, update, weight=sites[path].weight)
 
 
-def mount_fault(update: Update) -> str | None:
-    """Why a host cannot hold `update`, in words, or None where it can."""
-    if update.bias_delta is None:
-        return None
-    return f"has an update of kind {update.kind} that changes the bias, which a host cannot mount yet"
+def mount_fault(update: Update, path: str, layout: Layout) -> str | None:
+    """Why the layer `path` cannot take an update of this kind, in words, or None where it can."""
+    site = layout.sites.get(path)
+    if site is None:
+        return module_fault(layout.modules[path])
+    if site.kind is NORM and not isinstance(update, Full):
+        return f"is a {type(site.owner).__name__}, which takes a full difference, not a {update.kind}"
+    if update.bias_delta is not None and join(path, "bias") not in layout.places:
+        return "has no bias, but its update changes one"
+    return site_fault(site)
 
 
 def _misfit(adapter: Adapter, code: str, reason: str) -> RefusedInputError:
@@ -145,7 +164,7 @@ def tied_layers(layout: Layout) -> dict[str, str]:
             span = (begin, begin + reach * tensor.element_size(), join(path, name), (id(module), name))
             spans.setdefault(home, []).append(span)
     paths: dict[tuple[int, str], list[str]] = {}
-    for path, site in layout.sites.items():
+    for path, site in layout.places.items():
         paths.setdefault((id(site.holder), site.name), []).append(path)
     tied: dict[str, str] = {}
     for found in spans.values():

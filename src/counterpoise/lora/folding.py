@@ -1,8 +1,9 @@
 """One layer's weight with a stack folded into it, and how W0 comes back.
 
-In: a weight, its stack, the sha256 of W0. Out: the folded weight and a `Folding`: what to subtract again
+In: a weight, its stack, the checksum of W0. Out: the folded weight and a `Folding`: what to subtract again
 and a correction of a few bits a weight (or a copy of W0, where that is asked for or is hardly larger).
-Nothing here writes into a model.
+Nothing here writes into a model. Weights are worked on in bands that fit a core's cache, in memory that
+all layers of a move take turns in: a fold is bound by how often the weights go through memory.
 """
 
 from __future__ import annotations
@@ -11,20 +12,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from math import prod
 from typing import final
 
 import torch
 from torch import Tensor
 
 from counterpoise.errors import StateError, UsageError
-from counterpoise.lora.correction import Correction
+from counterpoise.lora.correction import Correction, Differences
 from counterpoise.lora.lowrank import LowRank
 from counterpoise.lora.names import shown
-from counterpoise.lora.stack import Entries, dense_update, needs_base, wide_enough
+from counterpoise.lora.stack import Entries, dense_rest, needs_base, stacked, wide_enough
 from counterpoise.lora.update import Update
-from counterpoise.lora.weights import tensor_digest
+from counterpoise.lora.weights import Checksum, checksum
 
 LARGEST_SHARE = 0.5  # of the weight's bytes; a correction past it is replaced by a copy
+BAND = 2**17  # weights worked on at a time
 
 
 @final
@@ -34,7 +37,7 @@ class Folding:
 
     stack: in factors of its own, so that nobody can change them before they are subtracted again.
     exact: what the sum was accumulated in. device, threads: a product of floats has the same bits only
-    where it is computed alike. digest: sha256 of the folded weight.
+    where it is computed alike. checksum: of the folded weight.
     """
 
     stack: Entries
@@ -42,7 +45,7 @@ class Folding:
     device: torch.device
     threads: int
     kept: Correction | Tensor
-    digest: str
+    checksum: Checksum
 
     @property
     def nbytes(self) -> int:
@@ -50,82 +53,158 @@ class Folding:
         return self.kept.nbytes
 
 
+@final
+class Scratch:
+    """Memory by purpose, which the next layer overwrites: fresh pages for each would cost more than the sums."""
+
+    def __init__(self) -> None:
+        self._flat: dict[tuple[str, torch.device], Tensor] = {}
+
+    def take(self, purpose: str, shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """An uninitialised tensor; the one that was taken for this purpose before is no longer good."""
+        size = prod(shape) * dtype.itemsize
+        flat = self._flat.get((purpose, device))
+        if flat is None or flat.numel() < size:
+            flat = self._flat[purpose, device] = torch.empty(size, dtype=torch.uint8, device=device)
+        return flat[:size].view(dtype).view(shape)
+
+
 def fold_weight(
-    original: Tensor, stack: Entries, *, dtype: torch.dtype, path: str, copy: bool
+    original: Tensor, stack: Entries, *, dtype: torch.dtype, path: str, copy: bool, scratch: Scratch
 ) -> tuple[Tensor, Folding]:
     """W0 plus the whole stack, accumulated in `dtype` or wider and rounded once; and the way back.
 
-    copy: keep all of W0. UsageError E_OVERFLOW if a finite weight would become infinite or NaN.
+    The value lies in `scratch`. copy: keep all of W0. UsageError E_OVERFLOW if a finite weight would
+    become infinite or NaN.
     """
     exact = wide_enough(dtype, original.dtype)
     with torch.inference_mode(False), torch.no_grad():
         own = tuple(entry._replace(update=_snapshot(entry.update)) for entry in stack)
-        value, update = _sum(original, own, device=original.device, exact=exact)
+        base = original.detach().contiguous()
         copy = copy or needs_base(own)  # what is relative to W0 cannot be subtracted without it
-        _check_finite(value, original, path)
-        kept = original.clone() if copy else _correction(original, _estimate(value, update))
+        found = None if copy else Differences(base.numel())
+        value = scratch.take("folded", tuple(base.shape), dtype=base.dtype, device=base.device)
+        _fold(base, value, _Sum(own, base, device=base.device, exact=exact, scratch=scratch), found=found, path=path)
+        correction = None if found is None else found.correction()
+        small = correction is not None and correction.nbytes <= LARGEST_SHARE * base.nbytes
+        kept = correction if correction is not None and small else base.clone()
     here = (original.device, torch.get_num_threads())
-    return value, Folding(own, exact, *here, kept=kept, digest=tensor_digest(value))
+    return value, Folding(own, exact, *here, kept=kept, checksum=checksum(value))
 
 
-def unfold_weight(weight: Tensor, folding: Folding, *, digest: str, path: str) -> Tensor:
-    """W0 from a weight that is as it was folded, proven to be the bytes that were hashed.
+def unfold_weight(
+    weight: Tensor, folding: Folding, *, wanted: Checksum, path: str, scratch: Scratch
+) -> Tensor:
+    """W0 from a weight that is as it was folded, in `scratch` or as it is kept.
 
     StateError E_ORIGINAL where it cannot be had: the weight was changed, or the machine computes otherwise.
     """
     with torch.inference_mode(False), torch.no_grad():
         for threads in (folding.threads, 1, 2, 4, 8):  # the first is right unless somebody changed the library
-            value = _recovered(weight, folding, threads=threads)
-            if tensor_digest(value) == digest:
+            value = _recovered(weight, folding, threads=threads, scratch=scratch)
+            if checksum(value) == wanted:
                 return value
             if isinstance(folding.kept, Tensor):
                 break
+    raise not_original(path)
+
+
+def not_original(path: str) -> StateError:
+    """The error for a W0 that did not come back."""
     reason = f"the kept original of {shown(path)} is not what was hashed at mount; reload the model"
-    raise StateError(reason, code="E_ORIGINAL")
+    return StateError(reason, code="E_ORIGINAL")
 
 
-def refolded(original: Tensor, folding: Folding, *, path: str) -> Tensor:
+def refolded(original: Tensor, folding: Folding, *, path: str, scratch: Scratch) -> Tensor:
     """The folded weight again, by the bytes that it had; StateError E_ORIGINAL where they cannot be had."""
     with torch.inference_mode(False), torch.no_grad(), _threads(folding.threads):
-        value = _sum(original, folding.stack, device=folding.device, exact=folding.exact)[0]
-    if tensor_digest(value) != folding.digest:
+        base = original.detach().to(folding.device).contiguous()
+        value = scratch.take("folded", tuple(base.shape), dtype=base.dtype, device=base.device)
+        update = _Sum(folding.stack, base, device=base.device, exact=folding.exact, scratch=scratch)
+        _fold(base, value, update, found=None, path=path)
+    if checksum(value) != folding.checksum:
         reason = f"the folded weight of {shown(path)} cannot be computed again; reload the model"
         raise StateError(reason, code="E_ORIGINAL")
     return value
 
 
-def _sum(
-    original: Tensor, stack: Entries, *, device: torch.device, exact: torch.dtype
-) -> tuple[Tensor, Tensor | None]:
-    update = dense_update(stack, device=device, dtype=exact, base=original)
-    if update is None:
-        return original.clone(), None
-    return (original.to(device, exact) + update).to(original.dtype), update
+@final
+class _Sum:
+    """A stack's sum, a band of rows at a time: the same bands give the same bits.
+
+    base: W0, or a weight of its shape where no update is relative to W0.
+    """
+
+    def __init__(
+        self, stack: Entries, base: Tensor, *, device: torch.device, exact: torch.dtype, scratch: Scratch
+    ) -> None:
+        self.exact = exact
+        rest = dense_rest(stack, device=device, dtype=exact, base=base)
+        factors = tuple(entry for entry in stack if isinstance(entry.update, LowRank))
+        pair = stacked(factors, device=device, dtype=exact)
+        self._pair = None if pair is None else (pair[0].flatten(1), pair[1].flatten(1))
+        self.acts = base.numel() > 0 and (self._pair is not None or rest is not None)
+        rows = base.shape[0] if base.numel() else 0
+        self.width = base.numel() // max(1, rows)
+        self._rest = None if rest is None else rest.reshape(rows, self.width)
+        step = max(1, BAND // max(1, self.width))
+        self.bands = [slice(i, min(i + step, rows)) for i in range(0, rows, step)]
+        self._room = scratch.take("sum", (min(step, rows), self.width), dtype=exact, device=device)
+
+    def rows(self, band: slice) -> Tensor:
+        """The rows of the sum, float32 or float64 [band, width], good until the next call."""
+        out = self._room[: band.stop - band.start]
+        if self._pair is None:
+            assert self._rest is not None
+            return out.copy_(self._rest[band])
+        with torch.autocast(out.device.type, enabled=False):
+            torch.mm(self._pair[1][band], self._pair[0], out=out)
+        return out if self._rest is None else out.add_(self._rest[band])
+
+
+def _fold(base: Tensor, value: Tensor, update: _Sum, *, found: Differences | None, path: str) -> None:
+    """`value` = `base` plus the sum; `found` gathers what subtracting it again does not bring back."""
+    if not update.acts:
+        value.copy_(base)
+        return
+    before, after = base.reshape(-1, update.width), value.view(-1, update.width)
+    for band in update.bands:
+        add, old, new = update.rows(band), before[band], after[band]
+        if old.dtype == update.exact:
+            torch.add(old, add, out=new)
+        else:
+            new.copy_(add + old)
+        if not bool(torch.stack(torch.aminmax(new)).isfinite().all()):
+            _check_finite(new, old, path)
+        if found is not None:
+            found.add(old, _without(new, add), begin=band.start * update.width)
+
+
+def _without(folded: Tensor, add: Tensor) -> Tensor:
+    """The estimate of W0 from a band; `add` is used up."""
+    return torch.sub(folded, add, out=add) if folded.dtype == add.dtype else (folded - add).to(folded.dtype)
+
+
+def _recovered(weight: Tensor, folding: Folding, *, threads: int, scratch: Scratch) -> Tensor:
+    if isinstance(folding.kept, Tensor):
+        return folding.kept
+    folded = weight.detach().to(folding.device).contiguous()
+    value = scratch.take("original", tuple(folded.shape), dtype=folded.dtype, device=folded.device)
+    with _threads(threads):
+        update = _Sum(folding.stack, folded, device=folding.device, exact=folding.exact, scratch=scratch)
+        if update.acts:
+            before, after = folded.view(-1, update.width), value.view(-1, update.width)
+            for band in update.bands:
+                after[band] = _without(before[band], update.rows(band))
+        else:
+            value.copy_(folded)
+    return folding.kept.apply_(value)
 
 
 def _snapshot(update: Update) -> Update:
     if isinstance(update, LowRank):
         return replace(update, down=update.down.detach().clone(), up=update.up.detach().clone())
     return deepcopy(update)
-
-
-def _estimate(folded: Tensor, update: Tensor | None) -> Tensor:
-    if update is None:
-        return folded.contiguous()
-    return (folded.to(update.dtype) - update).to(folded.dtype).contiguous()
-
-
-def _correction(original: Tensor, estimate: Tensor) -> Correction | Tensor:
-    found = Correction.between(original, estimate)
-    return found if found.nbytes <= LARGEST_SHARE * original.nbytes else original.clone()
-
-
-def _recovered(weight: Tensor, folding: Folding, *, threads: int) -> Tensor:
-    if isinstance(folding.kept, Tensor):
-        return folding.kept
-    with _threads(threads):
-        update = dense_update(folding.stack, device=folding.device, dtype=folding.exact)
-    return folding.kept.applied(_estimate(weight.to(folding.device), update))
 
 
 def _check_finite(value: Tensor, original: Tensor, path: str) -> None:

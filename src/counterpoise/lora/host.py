@@ -8,6 +8,7 @@ Not for use from several threads at once.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,14 +17,23 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from counterpoise.errors import StateError, UsageError
+from counterpoise.errors import EnvironmentLackError, StateError, UsageError
 from counterpoise.lora.adapter import Adapter
-from counterpoise.lora.fit import check_fit, check_known, check_name, check_reach, check_strength, tied_layers
+from counterpoise.lora.fit import (
+    check_extreme,
+    check_fit,
+    check_known,
+    check_name,
+    check_reach,
+    check_strength,
+    tied_layers,
+)
 from counterpoise.lora.gates import Clock, check_mask
 from counterpoise.lora.layers import Layout, roots
 from counterpoise.lora.moves import Mount, Record, carry_out, check_unchanged, plan
 from counterpoise.lora.lowrank import LowRank
 from counterpoise.lora.names import nearest, shown
+from counterpoise.lora.paging import Pager
 from counterpoise.lora.weights import model_digest
 
 
@@ -63,6 +73,14 @@ class Host:
         """Memory in bytes that the way back to W0 takes while folded, the factors aside."""
         return sum(folding.nbytes for folding in self._now.foldings.values())
 
+    @property
+    def factor_bytes(self) -> int:
+        """Memory in bytes that the mounted adapters' own factors take; at most the memory budget."""
+        adapters = {id(mount.adapter): mount.adapter for mount in self._now.mounts.values()}.values()
+        if self._pager is not None:
+            return self._pager.in_memory(adapters)
+        return sum(t.nbytes for a in adapters for u in a.layers.values() for t in u.tensors().values())
+
     def crossover(self, path: str) -> int:
         """The rank from which a stack on the layer `path` costs more than its weight, and acts as one instead."""
         if path not in self._layout.sites:
@@ -75,11 +93,14 @@ class Host:
         bytes): mounting leaves it, folding changes it, restore() brings it back."""
         return model_digest(roots(self._model))
 
-    def mount(self, adapter: Adapter, *, name: str = "default", strength: float = 1.0) -> None:
+    def mount(
+        self, adapter: Adapter, *, name: str = "default", strength: float = 1.0, allow_extreme: bool = False
+    ) -> None:
         """Add `adapter` under `name`; in a folded host it is folded in.
 
         UsageError for the name or strength; RefusedInputError E_NO_MATCH, E_SHAPE, E_LAYER, E_TIED or
-        E_NONFINITE where the adapter does not fit the model.
+        E_NONFINITE where the adapter does not fit the model, and, without `allow_extreme`, E_EXTREME where a
+        delta is more than a hundred times as long as the weight (Frobenius norms, at strength 1).
         """
         check_name(name, self._now.mounts)
         checked = check_strength(name, strength)
@@ -87,6 +108,9 @@ class Host:
             self._layout = Layout.of(self._model)
         check_fit(adapter, self._layout, tied=tied_layers(self._layout))
         check_reach(adapter, checked)
+        if not allow_extreme:
+            norms = {path: own.norm for path, own in self._now.seals.items()}
+            check_extreme(adapter, self._layout, norms=norms)
         mount = Mount.of(adapter, checked, self._layout.sites)
         self._move({**self._now.mounts, name: mount}, folded=self._now.folded)
 
@@ -137,20 +161,27 @@ class Host:
         keeps copies), unfolded ones keep what the others wrote.
         """
         if not force:
-            check_unchanged(self._now, self._layout.sites, self._now.entries)
+            check_unchanged(self._now, self._layout.places, self._now.entries, prove=True)
         self._move({}, folded=False, trust=True)
 
     @contextmanager
-    def mounted(self, adapter: Adapter, *, strength: float = 1.0, name: str | None = None) -> Iterator[Host]:
+    def mounted(
+        self,
+        adapter: Adapter,
+        *,
+        strength: float = 1.0,
+        name: str | None = None,
+        allow_extreme: bool = False,
+    ) -> Iterator[Host]:
         """`adapter` for the length of a block; at its end, however it comes, that one alone is taken away
-        and the host is folded or not as it was before."""
+        and the host is folded or not as it was before. Errors as `mount`."""
         mounts = self._now.mounts
         if name is None:
             name = next(free for i in range(len(mounts) + 1) if (free := f"mounted-{i + 1}") not in mounts)
         check_name(name, mounts)
         before = self._now.folded
         try:
-            self.mount(adapter, name=name, strength=strength)
+            self.mount(adapter, name=name, strength=strength, allow_extreme=allow_extreme)
             yield self
         finally:
             own = self._now.mounts.get(name)
@@ -204,7 +235,7 @@ class Host:
         for name in sorted(names):
             check_known(name, self._now.mounts)
         for path, stack in self._now.entries.items():
-            in_place = self._layout.sites[path].kind.beside is None
+            in_place = self._layout.places[path].kind.beside is None
             in_place = in_place or not all(isinstance(entry.update, LowRank) for entry in stack)
             if in_place and any(entry.name in names for entry in stack):
                 reason = f"{shown(path)} takes its update in place of the weight, for all samples alike"
@@ -229,12 +260,18 @@ class Host:
         that nobody else changed the weights that are about to be written."""
         now = self._now
         new, paths = plan(
-            now, self._layout.sites, mounts, target=replace(now, folded=folded, dtype=dtype or now.dtype)
+            now, self._layout.places, mounts, target=replace(now, folded=folded, dtype=dtype or now.dtype)
         )
         if not trust:
-            check_unchanged(now, self._layout.sites, (path for path in paths if path in now.entries))
+            check_unchanged(now, self._layout.places, (path for path in paths if path in now.entries))
 
         def settle(record: Record) -> None:
             self._now = record
 
-        carry_out(now, new, self._layout.sites, paths, settle=settle)
+        carry_out(now, new, self._layout.places, paths, settle=settle)
+        if self._pager is not None:
+            mounted = sorted(self._now.mounts.items(), key=lambda item: (item[1].strength == 0.0, item[0]))
+            try:
+                self._pager.settle(mount.adapter for _, mount in mounted)
+            except EnvironmentLackError as error:  # the move itself is made: more memory is taken than asked
+                warnings.warn(f"over the memory budget: {error}", RuntimeWarning, stacklevel=3)

@@ -20,13 +20,11 @@ from torch import Tensor
 
 from counterpoise.lora.dialects import read
 from counterpoise.lora.dialects.metadata import PROVENANCE, family
-from counterpoise.lora.kinds import LowRank, plain
 from counterpoise.lora.match import NameIndex, near
 from counterpoise.lora.names import shown
+from counterpoise.lora.norms import delta_norm, is_extreme
 from counterpoise.lora.update import Update
 
-EXTREME = 100.0
-"""A delta this many times as long as the weight that it changes is no fine-tuning."""
 _MOST_HINTS = 5  # the search for near names is slow on a model of thousands of layers
 _SHOWN = [f"modelspec.{field}" for field in ("title", "trigger_phrase", "author", "license")]
 _SHOWN += ["ss_output_name", "ss_base_model_version", "ss_sd_model_name", "ss_training_comment", PROVENANCE]
@@ -158,8 +156,7 @@ def _facts(
         hint = near(name, index) if hints and not paths else ""
         faults.append(f"layer {shown(name)} {fits}{hint}")
     if index is not None and matched is not None:
-        weight = index.modules[matched].weight
-        assert isinstance(weight, Tensor)
+        weight = index.weights[matched]
         update = update.shaped(tuple(weight.shape))
         if update.weight_shape == tuple(weight.shape):
             base = weight.detach()
@@ -168,10 +165,8 @@ def _facts(
             faults.append(f"layer {shown(name)} is {shapes}")
     norm = delta_norm(update, base)
     base_norm = None if base is None else float(torch.linalg.vector_norm(base.double()))
-    if norm is not None and base_norm is not None and norm > EXTREME * base_norm:
-        faults.append(
-            f"layer {shown(name)} is extreme: its delta is {norm / (base_norm or 1e-30):.3g} times W0"
-        )
+    if norm is not None and base_norm and is_extreme(norm, base_norm):
+        faults.append(f"layer {shown(name)} is extreme: its delta is {norm / base_norm:.3g} times W0")
     dtype = str(next(iter(update.tensors().values())).dtype).removeprefix("torch.")
     facts = LayerFacts(
         name,
@@ -186,17 +181,6 @@ def _facts(
         base_norm,
     )
     return facts, faults
-
-
-def delta_norm(update: Update, base: Tensor | None = None) -> float | None:
-    """|Delta W| (Frobenius), of a low-rank pair by its factors' Gram matrices; None for DoRA without base."""
-    if "magnitude" in update.tensors() and base is None:
-        return None
-    inner = plain(update)
-    if isinstance(inner, LowRank) and "magnitude" not in update.tensors():
-        up, down = (t.detach().double().flatten(1) for t in (inner.up, inner.down))
-        return abs(inner.scale) * math.sqrt(max(0.0, float(((up.T @ up) * (down @ down.T)).sum())))
-    return float(torch.linalg.vector_norm(update.dense(torch.float64, base=base)))
 
 
 def _tags(text: str | None) -> list[tuple[str, int]] | str | None:

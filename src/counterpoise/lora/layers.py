@@ -65,6 +65,11 @@ KINDS: Mapping[type[nn.Module], Kind] = {
     nn.Embedding: Kind("Embedding", _embedding),
 }
 IN_PLACE = Kind("parameter", None)
+# A norm's weight takes full differences alone (LyCORIS' w_norm, b_norm): it has no rank.
+NORM = Kind("norm", None)
+NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+BIAS = Kind("bias", None)
+_BIAS_OF = {"weight": "bias", "in_proj_weight": "in_proj_bias"}
 
 
 @final
@@ -94,16 +99,21 @@ class Site:
 @final
 @dataclass(frozen=True)
 class Layout:
-    """What a model is made of: every module by path (one under two paths is listed under both), every site."""
+    """What a model is made of: every module by path (one under two paths is listed under both), every site.
+
+    places: the sites, and the biases beside them under "<path>.bias": all that a move may write.
+    """
 
     modules: Mapping[str, nn.Module]
     sites: Mapping[str, Site]
+    places: Mapping[str, Site]
 
     @staticmethod
     def of(model: object) -> Layout:
         """The layout of a module or pipeline as it is now; UsageError E_MODEL for anything else."""
         modules = all_modules(model)
-        return Layout(modules, find_sites(modules))
+        sites = find_sites(modules)
+        return Layout(modules, sites, {**_biases(sites), **sites})
 
 
 def find_sites(modules: Mapping[str, nn.Module]) -> dict[str, Site]:
@@ -119,12 +129,22 @@ def find_sites(modules: Mapping[str, nn.Module]) -> dict[str, Site]:
             found |= _attention_sites(path, module)
         elif type(module) in KINDS:
             found[path] = Site(module, "weight", module, KINDS[type(module)])
+        elif type(module) in NORMS and module.weight is not None:
+            found[path] = Site(module, "weight", module, NORM)
         elif type(module).__module__.partition(".")[0] != "peft":
             found |= {join(path, name): Site(module, name, module, IN_PLACE) for name in _bare(module)}
     for path, module in modules.items():
         if isinstance(module, nn.MultiheadAttention):
             found[join(path, "out_proj")] = Site(module.out_proj, "weight", module, IN_PLACE)
     return found
+
+
+def _biases(sites: Mapping[str, Site]) -> dict[str, Site]:
+    return {
+        join(path, "bias"): Site(site.holder, name, site.owner, BIAS)
+        for path, site in sites.items()
+        if (name := _BIAS_OF.get(site.name)) is not None and getattr(site.holder, name, None) is not None
+    }
 
 
 def _attention_sites(path: str, module: nn.MultiheadAttention) -> dict[str, Site]:
@@ -186,11 +206,15 @@ def site_fault(site: Site) -> str | None:
     return None
 
 
+_PATTERNED = KINDS.keys() - {nn.Embedding}
+
+
 def match_layers(model: object, patterns: Iterable[str]) -> list[str]:
     """Paths of the layers (a class of `KINDS`) that any of the shell-style `patterns` matches, sorted.
 
     `*` also crosses dots. A pattern that matches no such layer is a UsageError naming the nearest paths. A
-    parameter that is no layer of its own (see `find_sites`), or an Embedding, is matched by its whole path alone.
+    parameter that is no layer of its own (see `find_sites`), an Embedding or a norm is matched by its whole
+    path alone.
     """
     if isinstance(patterns, str):
         raise UsageError(
@@ -198,7 +222,7 @@ def match_layers(model: object, patterns: Iterable[str]) -> list[str]:
         )
     sites = Layout.of(model).sites
     known = {path: site for path, site in sites.items() if site_fault(site) is None}
-    plain = sorted(p for p, site in known.items() if site.kind.name not in ("parameter", "Embedding"))
+    plain = sorted(p for p, site in known.items() if type(site.owner) in _PATTERNED)
     chosen: set[str] = set()
     for pattern in patterns:
         found = [pattern] if pattern in known else [p for p in plain if fnmatch.fnmatchcase(p, pattern)]

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import final
 
-from torch import Tensor, nn
+from torch import nn
 
 from counterpoise.errors import RefusedInputError
 from counterpoise.lora.dialects.grammar import flat
 from counterpoise.lora.dialects.spellings import FLAT_PREFIXES, flat_prefix, split_component
-from counterpoise.lora.layers import all_modules, roots
+from counterpoise.lora.layers import Layout, roots
 from counterpoise.lora.names import nearest, shown
 from counterpoise.lora.update import Update
 
@@ -26,28 +26,26 @@ _DOTTED_OPEN = "diffusion_model."
 
 @final
 class NameIndex:
-    """A model's layers by component and flattened path."""
+    """A model's layers by component and flattened path; weights: what each of them has by its path."""
 
     def __init__(self, model: object) -> None:
-        self.modules = {path: m for path, m in all_modules(model).items() if _weight(m) is not None}
+        layout = Layout.of(model)
+        found = {path: getattr(module, "weight", None) for path, module in layout.modules.items()}
+        self.weights = {path: weight for path, weight in found.items() if isinstance(weight, nn.Parameter)}
+        self.weights |= {path: site.weight for path, site in layout.sites.items()}
         self.components = set(roots(model))
         self._by_name: dict[tuple[str, str], list[str]] = {}
-        for path in self.modules:
+        for path in self.weights:
             component, inside = split_component(path) if "" not in self.components else ("", path)
             self._by_name.setdefault((component, _bare(inside)), []).append(path)
 
     def find(self, name: str) -> list[str]:
         """The paths that an adapter's layer name may mean, best knowledge first."""
-        if name in self.modules:
+        if name in self.weights:
             return [name]
         homes, inside = _homes(name)
         homes = [""] if "" in self.components else homes or sorted(self.components)
         return [path for home in homes for path in self._by_name.get((home, _bare(inside)), [])]
-
-
-def _weight(module: nn.Module) -> Tensor | None:
-    weight = getattr(module, "weight", None)
-    return weight if isinstance(weight, nn.Parameter) else None
 
 
 def _bare(inside: str) -> str:
@@ -93,9 +91,7 @@ def matched_layers(
         if paths[0] in found:
             both = f"{shown(names[paths[0]])!r} and {shown(name)!r} are both layer {shown(paths[0])}"
             raise _refused(source, "E_DUP_MODULE", f"{both}; keep one")
-        weight = _weight(index.modules[paths[0]])
-        assert weight is not None
-        found[paths[0]], names[paths[0]] = update.shaped(tuple(weight.shape)), name
+        found[paths[0]], names[paths[0]] = update.shaped(tuple(index.weights[paths[0]].shape)), name
     return found
 
 
@@ -103,8 +99,8 @@ def near(name: str, index: NameIndex) -> str:
     """A clause naming the model's layers whose names are most like `name`, or ""."""
     homes, inside = _homes(name)
     if homes and flat_prefix(name) is None:
-        return nearest(name, index.modules)
-    meant = {_bare(split_component(path)[1]): path for path in index.modules}
+        return nearest(name, index.weights)
+    meant = {_bare(split_component(path)[1]): path for path in index.weights}
     return nearest(_bare(inside), meant, meant=meant)
 
 

@@ -16,13 +16,14 @@ from torch import Tensor
 
 from counterpoise.errors import StateError
 from counterpoise.lora.adapter import Adapter
-from counterpoise.lora.folding import Folding, fold_weight, refolded, unfold_weight
+from counterpoise.lora.folding import Folding, Scratch, fold_weight, not_original, refolded, unfold_weight
 from counterpoise.lora.gates import Gates
-from counterpoise.lora.layers import Site
+from counterpoise.lora.kinds import parted
+from counterpoise.lora.layers import Site, join
 from counterpoise.lora.names import shown
 from counterpoise.lora.stack import Entries, Entry, StackAtWork, low_rank_where_exact
 from counterpoise.lora.update import Update
-from counterpoise.lora.weights import overwrite, tensor_digest
+from counterpoise.lora.weights import Seal, checksum, overwrite, seal, tensor_digest
 
 Sites = Mapping[str, Site]
 
@@ -30,7 +31,9 @@ Sites = Mapping[str, Site]
 @final
 @dataclass(frozen=True, eq=False)
 class Mount:
-    """An adapter at a strength; a changed strength is another Mount. updates: its layers' as they act."""
+    """An adapter at a strength; a changed strength is another Mount.
+
+    updates: its layers' as they act, one of a bias apart from its weight's."""
 
     adapter: Adapter
     strength: float
@@ -39,12 +42,13 @@ class Mount:
     @staticmethod
     def of(adapter: Adapter, strength: float, sites: Sites) -> Mount:
         """`adapter`, which fits, its updates as factors where that is exact."""
-        updates = {
-            path: low_rank_where_exact(
-                update.shaped(tuple(sites[path].weight.shape)), crossover=sites[path].crossover
-            )
-            for path, update in adapter.layers.items()
-        }
+        updates: dict[str, Update] = {}
+        for path, update in adapter.layers.items():
+            site = sites[path]
+            own, bias = parted(update.shaped(tuple(site.weight.shape)))
+            updates[path] = low_rank_where_exact(own, crossover=site.crossover)
+            if bias is not None:
+                updates[join(path, "bias")] = bias
         return Mount(adapter, strength, updates)
 
 
@@ -59,8 +63,8 @@ class Record:
     """What a fold accumulates in."""
     entries: Mapping[str, Entries] = field(default_factory=dict)
     """Layer path -> its stack, in the order of names."""
-    digests: Mapping[str, str] = field(default_factory=dict)
-    """Layer path -> sha256 of W0 when the first adapter came to it."""
+    seals: Mapping[str, Seal] = field(default_factory=dict)
+    """Layer path -> W0's when the first adapter came to it."""
     foldings: Mapping[str, Folding] = field(default_factory=dict)
     """Folded layer -> what was folded in, and the way back."""
     copies: bool = False
@@ -70,19 +74,21 @@ class Record:
     hooks: Mapping[str, StackAtWork] = field(default_factory=dict)
 
 
-def check_unchanged(now: Record, sites: Sites, paths: Iterable[str]) -> None:
-    """StateError E_CHANGED if a layer's weight is not what the host last left or found there."""
+def check_unchanged(now: Record, sites: Sites, paths: Iterable[str], *, prove: bool = False) -> None:
+    """StateError E_CHANGED if a layer's weight is not what the host last left or found there.
+
+    By its checksum; prove: where nothing is folded, by its sha256.
+    """
     for path in sorted(paths):
-        known = _digest_of(now, path)
-        if known is not None and tensor_digest(sites[path].weight) != known:
-            since = "it was folded" if path in now.foldings else "the first mount"
+        folding, own, weight = now.foldings.get(path), now.seals.get(path), sites[path].weight
+        if own is None:
+            continue
+        if checksum(weight) != (own.checksum if folding is None else folding.checksum) or (
+            prove and folding is None and tensor_digest(weight) != own.sha256
+        ):
+            since = "it was folded" if folding is not None else "the first mount"
             reason = f"the weight of {shown(path)} was changed by others since {since}"
             raise StateError(f"{reason}; undo that change, or call restore(force=True)", code="E_CHANGED")
-
-
-def _digest_of(now: Record, path: str) -> str | None:
-    folding = now.foldings.get(path)
-    return folding.digest if folding is not None else now.digests.get(path)
 
 
 def plan(
@@ -96,13 +102,13 @@ def plan(
         p
         for side in (now.mounts, mounts)
         for name in changed & side.keys()
-        for p in side[name].adapter.layers
+        for p in side[name].updates
     }
     entries = _restacked(now.entries, mounts, changed=changed, touched=touched)
-    digests = {path: now.digests.get(path) or tensor_digest(sites[path].weight) for path in entries}
+    seals = {path: now.seals.get(path) or seal(sites[path].weight) for path in entries}
     if now.folded != target.folded or (target.folded and now.dtype != target.dtype):
         touched = {*now.entries, *entries}
-    new = replace(target, mounts=dict(mounts), entries=entries, digests=digests)
+    new = replace(target, mounts=dict(mounts), entries=entries, seals=seals)
     hooks = (
         {}
         if new.folded
@@ -142,9 +148,10 @@ def carry_out(
     """
     foldings = dict(now.foldings)
     begun: list[str] = []
+    scratch = Scratch()
     try:
         for path in paths:
-            value, folding = _next_weight(now, new, sites, path)
+            value, folding = _next_weight(now, new, sites, path, scratch=scratch)
             begun.append(path)  # from here on the weight may be either: the undoing asks its bytes
             _note(foldings, path, folding)
             overwrite(sites[path].weight, value)
@@ -156,7 +163,7 @@ def carry_out(
         settle(replace(new, foldings=foldings))
     except BaseException:
         for path in reversed(begun):
-            _take_back(now, new, sites, path, folding=foldings.get(path))
+            _take_back(now, sites, path, folding=foldings.get(path), own=_seal(now, new, path))
         for path, beside in new.hooks.items():
             if now.hooks.get(path) is not beside:
                 beside.detach()
@@ -172,19 +179,30 @@ def _note(foldings: dict[str, Folding], path: str, folding: Folding | None) -> N
         foldings[path] = folding
 
 
-def _next_weight(now: Record, new: Record, sites: Sites, path: str) -> tuple[Tensor, Folding | None]:
-    weight, folding = sites[path].weight, now.foldings.get(path)
-    digest = new.digests.get(path) or now.digests[path]
-    original = weight if folding is None else unfold_weight(weight, folding, digest=digest, path=path)
+def _seal(now: Record, new: Record, path: str) -> Seal:
+    return new.seals.get(path) or now.seals[path]
+
+
+def _next_weight(
+    now: Record, new: Record, sites: Sites, path: str, *, scratch: Scratch
+) -> tuple[Tensor, Folding | None]:
+    weight, folding, own = sites[path].weight, now.foldings.get(path), _seal(now, new, path)
+    original: Tensor = weight
+    if folding is not None:
+        original = unfold_weight(weight, folding, wanted=own.checksum, path=path, scratch=scratch)
     if new.folded and path in new.entries:
-        return fold_weight(original, new.entries[path], dtype=new.dtype, path=path, copy=new.copies)
+        stack = new.entries[path]
+        return fold_weight(original, stack, dtype=new.dtype, path=path, copy=new.copies, scratch=scratch)
+    if path not in new.entries and tensor_digest(original) != own.sha256:  # the layer is given back for good
+        raise not_original(path)
     return original, None
 
 
-def _take_back(now: Record, new: Record, sites: Sites, path: str, *, folding: Folding | None) -> None:
-    weight, before = sites[path].weight, now.foldings.get(path)
-    digest = new.digests.get(path) or now.digests[path]
-    if tensor_digest(weight) == (digest if before is None else before.digest):
+def _take_back(now: Record, sites: Sites, path: str, *, folding: Folding | None, own: Seal) -> None:
+    weight, before, scratch = sites[path].weight, now.foldings.get(path), Scratch()
+    if checksum(weight) == (own.checksum if before is None else before.checksum):
         return
-    original = weight if folding is None else unfold_weight(weight, folding, digest=digest, path=path)
-    overwrite(weight, original if before is None else refolded(original, before, path=path))
+    original: Tensor = weight
+    if folding is not None:
+        original = unfold_weight(weight, folding, wanted=own.checksum, path=path, scratch=scratch)
+    overwrite(weight, original if before is None else refolded(original, before, path=path, scratch=scratch))

@@ -61,9 +61,19 @@ def dense_update(
 
     base: W0, for the kinds that need it (`needs_base`).
     """
-    pairs = tuple(entry for entry in entries if isinstance(entry.update, LowRank))
-    pair = stacked(pairs, device=device, dtype=dtype)
-    total = None if pair is None else product(*pair)
+    pair = stacked(tuple(e for e in entries if isinstance(e.update, LowRank)), device=device, dtype=dtype)
+    rest = dense_rest(entries, device=device, dtype=dtype, base=base)
+    if pair is None:
+        return rest
+    total = product(*pair)
+    return total if rest is None else total.add_(rest)
+
+
+def dense_rest(
+    entries: Entries, *, device: torch.device, dtype: torch.dtype, base: Tensor | None = None
+) -> Tensor | None:
+    """The sum, as `dense_update`, of the updates that are no pair of factors; None if none of them acts."""
+    total = None
     for entry in entries:
         if isinstance(entry.update, LowRank) or entry.strength == 0.0:
             continue

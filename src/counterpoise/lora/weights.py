@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,40 @@ def tensor_digest(tensor: Tensor) -> str:
     digest = hashlib.sha256()
     _feed(digest, tensor)
     return digest.hexdigest()
+
+
+class Checksum(NamedTuple):
+    """What tells a weight that somebody wrote into, at the cost of reading it once: the sum of its words."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    words: int
+
+
+def checksum(tensor: Tensor) -> Checksum:
+    """The checksum of dtype, shape and bytes. Proves nothing against an adversary: `tensor_digest` does."""
+    flat = tensor.detach().contiguous().flatten()
+    size = flat.numel() * flat.element_size()
+    word = next(kind for kind in (torch.int64, torch.int32, torch.int16, torch.int8) if size % kind.itemsize == 0)
+    words = int(flat.view(word).sum(dtype=torch.int64)) if size else 0
+    return Checksum(tensor.dtype, tuple(tensor.shape), words)
+
+
+class Seal(NamedTuple):
+    """W0 as it was found: `sha256` proves that it is back, `checksum` is asked at every move between.
+
+    norm: its Frobenius norm.
+    """
+
+    sha256: str
+    checksum: Checksum
+    norm: float
+
+
+def seal(tensor: Tensor) -> Seal:
+    """The seal of a weight as it is now."""
+    norm = torch.linalg.vector_norm(tensor.detach(), dtype=torch.float64)
+    return Seal(tensor_digest(tensor), checksum(tensor), float(norm))
 
 
 def model_digest(roots: Mapping[str, nn.Module]) -> str:

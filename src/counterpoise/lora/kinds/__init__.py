@@ -24,7 +24,7 @@ from counterpoise.lora.update import Factored, Update
 
 __all__ = [
     "UPDATE_CLASSES", "UPDATE_KINDS", "Biased", "DoRA", "Embedding", "Full", "LoHa", "LoKr", "LowRank",
-    "Tucker", "UpdateKind", "is_update", "plain",
+    "Tucker", "UpdateKind", "is_update", "parted", "plain",
 ]  # fmt: skip
 
 _W = ("w1_a", "w1_b", "w2_a", "w2_b")
@@ -111,3 +111,13 @@ def plain(update: Update) -> Update:
     while isinstance(update, DoRA | Biased):
         update = update.inner
     return update
+
+
+def parted(update: Update) -> tuple[Update, Full | None]:
+    """What `update` does to the weight, and what it does to the bias: a full difference [out], or None."""
+    if update.bias_delta is None:
+        return update, None
+    if isinstance(update, Full):
+        return Full(update.weight), Full(update.bias_delta)
+    assert isinstance(update, Biased)
+    return update.inner, Full(update.bias_delta)
