@@ -209,6 +209,12 @@ def site_fault(site: Site) -> str | None:
 _PATTERNED = KINDS.keys() - {nn.Embedding}
 
 
+def layer_fault(module: nn.Module) -> str | None:
+    """Why `module`, as a layer of its own, cannot take an update, in words, or None where it can."""
+    kind = KINDS.get(type(module))
+    return module_fault(module) if kind is None else site_fault(Site(module, "weight", module, kind))
+
+
 def match_layers(model: object, patterns: Iterable[str]) -> list[str]:
     """Paths of the layers (a class of `KINDS`) that any of the shell-style `patterns` matches, sorted.
 

@@ -10,7 +10,7 @@ from typing import Any, final
 from counterpoise.errors import UsageError
 from counterpoise.lora.adapter import Adapter
 from counterpoise.lora.algebra.core import Layer
-from counterpoise.lora.dialects import COMPONENTS
+from counterpoise.lora.dialects.spellings import COMPONENTS
 from counterpoise.lora.fit import check_reach, check_strength
 from counterpoise.lora.names import shown
 
