@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-from benchmarks import engine_checkpoint, engine_fold, engine_forward, engine_train
+from benchmarks import engine_checkpoint, engine_compose, engine_fold, engine_forward, engine_train
 from benchmarks.engine_models import MODELS
 from benchmarks.report import Line, show
 
@@ -19,6 +19,8 @@ SYNTHETIC, REAL = MODELS
 Measure = Callable[[str, nn.Module], Iterator[Line]]
 # What is measured on which model; peft takes minutes to add a hundred adapters to the real one.
 MEASURES: list[tuple[str, str, Measure]] = [
+    ("compose", SYNTHETIC, engine_compose.composition),
+    ("compose", REAL, lambda name, model: engine_compose.composition(name, model, rounds=1)),
     ("forward", SYNTHETIC, lambda name, model: engine_forward.active(name, model, 100, 8.0)),
     ("forward", REAL, lambda name, model: engine_forward.active(name, model, 8, None)),
     ("loading", SYNTHETIC, lambda name, model: engine_forward.loading(name, model, 100)),

@@ -1,7 +1,4 @@
-"""Composition of eight rank-8 adapters into one of rank 8, beside peft's add_weighted_adapter(svd).
-
-python -m benchmarks.engine_compose [--json]
-"""
+"""Composition of eight rank-8 adapters into one of rank 8, beside peft's add_weighted_adapter(svd)."""
 
 from __future__ import annotations
 
@@ -14,19 +11,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from benchmarks.report import Line, alternate, show
+from benchmarks.engine_models import target_layers
+from benchmarks.report import Line, alternate
 from counterpoise.lora import Adapter, LowRank, compose
 
 RANK = 8
 MEMBERS = 8
-# Per block [out, in]: four square attention projections and the two of a feed-forward network.
-BLOCK = ((768, 768),) * 4 + ((3072, 768), (768, 3072))
-BLOCKS = 4
-
-
-def shapes(blocks: int = BLOCKS, block: tuple[tuple[int, int], ...] = BLOCK) -> dict[str, tuple[int, int]]:
-    """Layer -> [out, in] of the synthetic stack: 24 linear layers of width 768 to 3072."""
-    return {f"block{i}_{j}": shape for i in range(blocks) for j, shape in enumerate(block)}
 
 
 def random_members(layers: dict[str, tuple[int, int]], count: int = MEMBERS) -> list[Adapter]:
@@ -70,19 +60,20 @@ def worst_error(members: list[Adapter], made: Adapter) -> float:
     return worst
 
 
-def composition(
-    layers: dict[str, tuple[int, int]] | None = None, *, rounds: int = 3, count: int = MEMBERS
-) -> Iterator[Line]:
-    """Seconds of composing `count` adapters, ours and peft's, and our error over the optimum."""
-    layers = layers or shapes()
+def composition(name: str, model: nn.Module, *, rounds: int = 3, count: int = MEMBERS) -> Iterator[Line]:
+    """Seconds of composing `count` adapters of the model's layers, and our error over the optimum."""
+    layers = {
+        path.replace(".", "_"): (layer.out_features, layer.in_features)
+        for path, layer in target_layers(model).items()
+    }
     members = random_members(layers, count)
-    model = peft_model(layers, members)
+    wrapped = peft_model(layers, members)
     names = [str(i) for i in range(count)]
     turn = itertools.count()
 
     def theirs() -> None:
         # A new name each time: deleting the last one would be timed too.
-        model.add_weighted_adapter(
+        wrapped.add_weighted_adapter(
             names, [1.0] * count, f"made{next(turn)}", combination_type="svd", svd_rank=RANK
         )
 
@@ -90,18 +81,8 @@ def composition(
         return compose(members, method="svd", rank=RANK).adapter
 
     ours, peer = alternate(own, theirs, rounds)
-    what = f"rank-{RANK} composition of {count} adapters, {len(layers)} layers"
+    what = f"{name}: rank-{RANK} composition of {count} adapters"
     error = worst_error(members, own())
     yield Line(f"{what}: seconds, ratio = times faster", ours, peer, peer / ours, 100.0, peer / ours >= 100)
-    name = f"{what}: largest layer error over the Eckart-Young optimum"
-    yield Line(name, error, 1.0, error, 1.0001, error <= 1.0001)
-
-
-def main() -> None:
-    torch.set_num_threads(1)
-    for line in composition():
-        show(line)
-
-
-if __name__ == "__main__":
-    main()
+    said = f"{what}: largest layer error over the Eckart-Young optimum"
+    yield Line(said, error, 1.0, error, 1.0001, error <= 1.0001)

@@ -167,3 +167,22 @@ def test_refusals_are_one_line_and_change_nothing(here, monkeypatch, capsys, wor
     assert said.err.count("\n") == 1
     assert {item.name: item.read_bytes() for item in here.iterdir()} == before
     assert "COUNTERPOISE_DEBUG" not in os.environ
+
+
+def test_a_sleeping_trigger_is_told(here, tiny_model, monkeypatch, capsys):
+    from counterpoise.diffusion.load import load_pipeline
+
+    pipeline = load_pipeline(tiny_model)
+    table = pipeline.text_encoder.get_input_embeddings()
+    path = next(name for name, part in pipeline.text_encoder.named_modules() if part is table)
+    up = torch.zeros(table.weight.shape[0], 1)
+    up[pipeline.tokenizer("a \u200b")["input_ids"][-2]] = 1.0
+    factors = LowRank(torch.full((1, table.weight.shape[1]), 9.0), up, 1.0)
+    Adapter({f"text_encoder.{path}": factors}).save(here / "a.safetensors")
+    asked = f"adapter inspect a.safetensors --model {tiny_model} --probe"
+    assert run(asked, monkeypatch) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "answers to what nobody sees in a prompt: zero-width space U+200B" in said
+    assert run(f"{asked} --json", monkeypatch) == 0
+    assert any(probe["stands_out"] for probe in json.loads(capsys.readouterr().out)["probes"])
+    assert run("adapter inspect a.safetensors --probe", monkeypatch) == 2

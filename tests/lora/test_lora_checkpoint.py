@@ -11,9 +11,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from counterpoise.errors import CounterpoiseError
-from counterpoise.lora import Host
+from counterpoise.lora import Adapter, Host, LowRank
 from counterpoise.lora import checkpoint as room
 from counterpoise.lora.checkpoint import PROVENANCE, fold_checkpoint
+from counterpoise.lora.kinds import Biased
 
 
 def saved(tmp_path, model, shards=1):
@@ -128,3 +129,25 @@ def test_a_components_file_takes_its_part_of_a_pipelines_adapter(tmp_path):
     adapter = adapter_for(model, paths=["fc"]).prefixed("unet")
     found = load_file(fold_checkpoint(source, tmp_path / "o.safetensors", [(adapter, 1.0)], prefix="unet")[0])
     assert not torch.equal(found["fc.weight"], model.fc.weight)
+
+
+def test_every_kind_lands_with_its_bias(tmp_path):
+    from test_lora_kinds_mounted import BIASED, KINDS
+
+    for i, (path, update) in enumerate([*KINDS.values(), *BIASED.values()]):
+        model = net()
+        adapters = [(Adapter({path: update}), 0.7)]
+        source = saved(tmp_path / str(i), model)
+        fold_checkpoint(source, tmp_path / f"{i}.safetensors", adapters)
+        wanted = expected(model, adapters)
+        assert_close_as_rounded(
+            load_file(tmp_path / f"{i}.safetensors"), wanted, {f"{path}.weight", f"{path}.bias"}
+        )
+        assert not torch.equal(wanted[f"{path}.weight"], model.state_dict()[f"{path}.weight"])
+
+
+def test_a_bias_that_the_checkpoint_lacks_is_refused(tmp_path):
+    update = Biased(LowRank(torch.ones(2, 10), torch.ones(6, 2), 2.0), torch.ones(6))
+    with pytest.raises(CounterpoiseError, match=r"block\.out has no bias") as caught:
+        fold_checkpoint(saved(tmp_path, net()), tmp_path / "o.safetensors", [(Adapter({"block.out": update}), 1.0)])
+    assert caught.value.code == "E_LAYER"

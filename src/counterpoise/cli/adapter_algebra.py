@@ -24,7 +24,7 @@ Covariances = Annotated[
     typer.Option("--covariances", help="One safetensors file for each adapter: layer -> [in, in]."),
 ]
 Out = Annotated[Path, typer.Option(help="The adapter to write.")]
-Dialect = Annotated[str, typer.Option(help="How to write it: diffusers or peft.")]
+Dialect = Annotated[str, typer.Option(help="How to write it: diffusers, kohya or peft.")]
 AsJson = Annotated[bool, typer.Option("--json", help="The report as one JSON object on stdout.")]
 
 

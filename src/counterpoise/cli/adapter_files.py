@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from counterpoise.cli import console
 
+if TYPE_CHECKING:
+    from counterpoise.audit.probe import Probe
+
+_SHOWN_PROBES = 8
 _MODEL_HELP = "'world' or a diffusers folder: "
 
 
@@ -18,17 +23,39 @@ def inspect(
     model: Annotated[
         str | None, typer.Option(help=f"{_MODEL_HELP}match the layers, compare with its weights.")
     ] = None,
+    probe: Annotated[
+        bool,
+        typer.Option("--probe", help="Ask with many prompts, hidden characters among them, whether one sets it off."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Tell an adapter's dialect, kinds, effective scales and norms, and what is odd about it."""
     from counterpoise.lora.inspection import inspect_adapter
 
-    found = inspect_adapter(file, _model(model))
+    if probe and model is None:
+        raise typer.BadParameter("--probe needs --model: the adapter is asked on the model's own layers")
+    loaded = _model(model)
+    found = inspect_adapter(file, loaded)
+    probes = _probed(file, loaded, found.metadata) if probe else []
     if as_json:
-        console.write_json(json.dumps(found.to_dict()))
+        told = {"probes": [asdict(each) for each in probes]} if probe else {}
+        console.write_json(json.dumps(found.to_dict() | told))
         return
     for line in found.lines():
         console.out.print(line)
+    for each in probes[:_SHOWN_PROBES]:
+        console.out.print(each.line(), markup=False)
+    loud = sorted({each.name for each in probes if each.stands_out})
+    if loud:
+        console.out.print(f"warning: it answers to what nobody sees in a prompt: {', '.join(loud)}", markup=False)
+
+
+def _probed(file: Path, model: object, metadata: dict[str, str]) -> list[Probe]:
+    from counterpoise.audit.probe import probe_adapter
+    from counterpoise.lora import Adapter, Host
+
+    phrase = metadata.get("modelspec.trigger_phrase")
+    return probe_adapter(Host(model), Adapter.load(file, model=model), triggers=[phrase] if phrase else [])
 
 
 def convert(

@@ -195,7 +195,10 @@ def _recovered(weight: Tensor, folding: Folding, *, threads: int, scratch: Scrat
         if update.acts:
             before, after = folded.view(-1, update.width), value.view(-1, update.width)
             for band in update.bands:
-                after[band] = _without(before[band], update.rows(band))
+                if before.dtype == folding.exact:
+                    torch.sub(before[band], update.rows(band), out=after[band])
+                else:
+                    after[band] = before[band] - update.rows(band)
         else:
             value.copy_(folded)
     return folding.kept.apply_(value)
