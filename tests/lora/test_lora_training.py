@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from counterpoise.lora.training import DivergedError, Schedule, train
+from counterpoise.lora.training import DivergedError, Schedule, minimise
 
 PLAN = Schedule(steps=12, batch=4, lr=1e-2, warmup=2, seed=3, ema=0.9, save_every=4)
 
@@ -34,7 +34,7 @@ def loss_of(module: nn.Linear):  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize("cut", [1, 4, 7, 11])
 def test_resumed_is_undisturbed_to_the_bit(tmp_path: Path, cut: int) -> None:
     whole = fresh()
-    log = train(whole, loss_of(whole), PLAN, checkpoint=tmp_path / "whole.ckpt")
+    log = minimise(whole, loss_of(whole), PLAN, checkpoint=tmp_path / "whole.ckpt")
 
     def stop(step: int, total: int, loss: float) -> None:
         if step == cut:
@@ -42,27 +42,27 @@ def test_resumed_is_undisturbed_to_the_bit(tmp_path: Path, cut: int) -> None:
 
     first = fresh()
     with pytest.raises(Stop):
-        train(first, loss_of(first), PLAN, checkpoint=tmp_path / "cut.ckpt", progress=stop)
+        minimise(first, loss_of(first), PLAN, checkpoint=tmp_path / "cut.ckpt", progress=stop)
     second = fresh()
-    assert train(second, loss_of(second), PLAN, checkpoint=tmp_path / "cut.ckpt") == log
+    assert minimise(second, loss_of(second), PLAN, checkpoint=tmp_path / "cut.ckpt") == log
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), second.parameters(), strict=True))
 
 
 def test_a_finished_run_is_found_again(tmp_path: Path) -> None:
     first, second = fresh(), fresh()
-    train(first, loss_of(first), PLAN, checkpoint=tmp_path / "c.ckpt")
+    minimise(first, loss_of(first), PLAN, checkpoint=tmp_path / "c.ckpt")
 
     def never(generator: torch.Generator) -> torch.Tensor:
         raise AssertionError("trained again")
 
-    train(second, never, PLAN, checkpoint=tmp_path / "c.ckpt")
+    minimise(second, never, PLAN, checkpoint=tmp_path / "c.ckpt")
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
 def test_nan_stops_and_keeps_the_last_good_state(tmp_path: Path) -> None:
     module = fresh()
     with pytest.raises(DivergedError, match="step 6"):
-        train(module, poisoned_at(module, 6), PLAN, checkpoint=tmp_path / "n.ckpt")
+        minimise(module, poisoned_at(module, 6), PLAN, checkpoint=tmp_path / "n.ckpt")
     saved = torch.load(tmp_path / "n.ckpt", weights_only=True)
     assert saved["step"] == 4
     assert all(torch.isfinite(value).all() for value in saved["modules"].values())

@@ -20,7 +20,7 @@ from torch import nn
 
 from counterpoise.diffusion.painter import Painter
 from counterpoise.lora import Adapter, trainable
-from counterpoise.lora.training import Schedule, train
+from counterpoise.lora.training import Schedule, minimise
 from counterpoise.remedies.lessons import KEPT, Lessons, Shares, StageProgress
 
 TARGETS = (
@@ -100,7 +100,7 @@ def distil(
                 output = pipeline.unet(noisy, timesteps, hidden).sample
             return (output.float() - target).square().mean()
 
-        log = train(
+        log = minimise(
             parameters,
             loss_of,
             schedule,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-from counterpoise.lora.training import Progress, Schedule, train
+from counterpoise.lora.training import Progress, Schedule, minimise
 
 # Where faces lie in a drawing (rows, columns, of 64) and how much more an error there counts: lips, lashes
 # and brows are a fiftieth of the picture, and presentation is read from them.
@@ -45,7 +45,7 @@ def train_vae(
         kl = posterior.kl().float().mean() / posterior.mean[0].numel()
         return ((output.float() - batch.to(vae.device)).abs() * weight.to(vae.device)).mean() + KL_WEIGHT * kl
 
-    log = train(vae, loss_of, schedule, checkpoint=checkpoint, progress=progress)
+    log = minimise(vae, loss_of, schedule, checkpoint=checkpoint, progress=progress)
     latents = encode(vae, images[:2000])
     vae.register_to_config(scaling_factor=float(1 / latents.std()))
     return log

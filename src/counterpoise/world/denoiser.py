@@ -11,7 +11,7 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from counterpoise.diffusion.load import plain_attention_if_short
-from counterpoise.lora.training import Progress, Schedule, train
+from counterpoise.lora.training import Progress, Schedule, minimise
 
 CAPTION_DROPOUT = 0.1  # the share of captions replaced by "", which guidance needs
 EARLY = 0.7  # of the time steps: from here on almost everything is noise
@@ -81,4 +81,4 @@ def train_denoiser(  # noqa: PLR0913
         return (output.float() - target.to(device)).square().mean()
 
     both = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
-    return train(both, loss_of, schedule, checkpoint=checkpoint, progress=progress)
+    return minimise(both, loss_of, schedule, checkpoint=checkpoint, progress=progress)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from counterpoise.lora.training import Progress, Schedule, train
+from counterpoise.lora.training import Progress, Schedule, minimise
 from counterpoise.measure.heads import HeadNetwork, HeadReader
 from counterpoise.world.autoencoder import to_tensor
 
@@ -57,7 +57,7 @@ def train_reader(
             ]
         ).sum()
 
-    train(network, loss_of, schedule, checkpoint=checkpoint, progress=progress)
+    minimise(network, loss_of, schedule, checkpoint=checkpoint, progress=progress)
     return HeadReader(network, attributes, name="world", version="training", threshold=THRESHOLD)
 
 
