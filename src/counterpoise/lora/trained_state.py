@@ -46,8 +46,9 @@ def load_state(
         stray.unlink(missing_ok=True)
     if not path.exists():
         return 0
+    data = io.BytesIO(path.read_bytes())
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(data, map_location="cpu", weights_only=True)
         saved = (state["modules"], state["optimizer"], state["average"], state["log"], int(state["step"]))
     except (RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
         reason = f"{shown(path, 300)} is no whole checkpoint of a training ({type(error).__name__})"
