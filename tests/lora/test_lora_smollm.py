@@ -6,16 +6,15 @@ write the attributes that it states. Held-out captions are all different from th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from benchmarks.smollm import load_smollm, smollm_file
 from torch import Tensor, nn
 
-from benchmarks.smollm import load_smollm, smollm_file
 from counterpoise.lora import Adapter, Host, Schedule, train, trainable
 from counterpoise.world.grammar import sample
 from counterpoise.world.table import load_table
@@ -89,8 +88,8 @@ class Reader:
 
 
 @pytest.fixture(scope="module")
-def reader() -> Iterator[Reader]:
-    yield Reader(*load_smollm())
+def reader() -> Reader:
+    return Reader(*load_smollm())
 
 
 def test_it_learns_to_read_captions(reader: Reader, tmp_path: Any, record_property: Any) -> None:
