@@ -9,8 +9,10 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -241,6 +243,63 @@ def test_mixed_precision_through_accelerate(accelerators) -> None:
     assert mixed.adapter != exact.adapter
     assert mixed.losses == [(step, pytest.approx(loss, rel=0.02)) for step, loss in exact.losses]
     assert all(t.dtype == torch.float32 for u in mixed.adapter.layers.values() for t in u.tensors().values())
+
+
+class Float16:
+    """What an accelerator for float16 does to gradients, on a processor: scaled, checked, sometimes skipped."""
+
+    num_processes, process_index, is_main_process, gradient_accumulation_steps = 1, 0, True, 1
+    device = "cpu"
+
+    def __init__(self) -> None:
+        # Large enough that the first steps overflow and are skipped; then it grows every other step.
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**124, growth_interval=2)
+        self.optimiser: Any = None
+
+    def prepare(self, optimiser: Any) -> Any:
+        self.optimiser = optimiser
+        step = optimiser.step
+
+        def scaled_step() -> None:
+            optimiser.step = step
+            self.scaler.step(optimiser)
+            self.scaler.update()
+            optimiser.step = scaled_step
+
+        optimiser.step = scaled_step
+        return optimiser
+
+    def autocast(self) -> Any:
+        return nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
+        self.scaler.scale(loss * 64).backward()
+
+    def clip_grad_norm_(self, parameters: Any, max_norm: float) -> Tensor:
+        self.scaler.unscale_(self.optimiser)
+        return nn.utils.clip_grad_norm_(parameters, max_norm)
+
+    def reduce(self, tensor: Tensor, reduction: str = "sum") -> Tensor:
+        return tensor
+
+    def wait_for_everyone(self) -> None:
+        pass
+
+
+def test_a_gradient_scaler_is_resumed_too(tmp_path: Path) -> None:
+    scaler = Float16()
+    whole = run(tmp_path / "whole", accelerator=scaler)
+    assert scaler.scaler.get_scale() < 2.0**124
+    for at in (3, 6):
+
+        def stop(step: int, steps: int, loss: float, at: int = at) -> None:
+            if step == at:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "cut", accelerator=Float16(), progress=stop)
+    assert run(tmp_path / "cut", accelerator=Float16()).adapter == whole.adapter
+    assert whole.adapter != run(plan=replace(PLAN, steps=1)).adapter
 
 
 TWO = """

@@ -1,6 +1,6 @@
 """A training's checkpoint: all that a run needs to go on to the same bits, in one file that is never torn.
 
-In: modules, an optimiser, the moving average, the log. Out: a file of torch's own format, read back with
+In: modules, an optimiser, the moving average, the log, a gradient scaler. Out: a file of torch's own format, read back with
 `weights_only`, so that a foreign file can hold tensors and plain values and nothing that runs.
 """
 
@@ -35,6 +35,7 @@ def load_state(
     average: Sequence[Tensor],
     log: list[tuple[int, float]],
     plan: Mapping[str, Any],
+    scaler: Any = None,
 ) -> int:
     """Puts the checkpoint into all of these, in place, and returns the steps done; 0 where there is none.
 
@@ -58,6 +59,8 @@ def load_state(
     values, moments, means, entries, step = saved
     modules.load_state_dict(values)
     optimizer.load_state_dict(moments)
+    if scaler is not None and "scaler" in state:
+        scaler.load_state_dict(state["scaler"])
     for mine, mean in zip(average, means, strict=True):
         mine.copy_(mean)
     log.extend((int(at), float(loss)) for at, loss in entries)

@@ -93,12 +93,29 @@ class DivergedError(RuntimeError):
 class Processes(Protocol):
     """What the loop needs of an `accelerate.Accelerator`."""
 
-    num_processes: int
-    process_index: int
-    is_main_process: bool
-    gradient_accumulation_steps: int
-    device: Any
-    scaler: Any
+    @property
+    def num_processes(self) -> int:
+        """How many take part."""
+
+    @property
+    def process_index(self) -> int:
+        """Which this is, from 0."""
+
+    @property
+    def is_main_process(self) -> bool:
+        """Whether this is the one that writes."""
+
+    @property
+    def gradient_accumulation_steps(self) -> int:
+        """What backward divides by."""
+
+    @property
+    def device(self) -> Any:
+        """Where this process computes."""
+
+    @property
+    def scaler(self) -> Any:
+        """The gradient scaler of float16, or None."""
 
     def prepare(self, *args: Any) -> Any:
         """The optimiser as it is to be used."""
@@ -189,7 +206,7 @@ def minimise(
     average = [p.detach().clone() for p in params] if schedule.ema else []
     plan = {**schedule.identity(), "trained": identity}
     log: Log = []
-    done = load_state(checkpoint, modules, optimizer, average=average, log=log, plan=plan)
+    done = load_state(checkpoint, modules, optimizer, average=average, log=log, plan=plan, scaler=ways.scaler)
     recent: list[float] = []
     modules.train()
     with _own_random_state():
@@ -218,6 +235,8 @@ def minimise(
                 recent = []
                 if ways.is_main_process and checkpoint is not None:
                     state = {"step": step + 1, "log": log, "average": average, "plan": plan}
+                    if ways.scaler is not None:
+                        state["scaler"] = ways.scaler.state_dict()
                     save_state(checkpoint, modules, optimizer, state)
                 ways.wait_for_everyone()
     with torch.no_grad():
