@@ -1,7 +1,7 @@
 """A training's checkpoint: all that a run needs to go on to the same bits, in one file that is never torn.
 
-In: modules, an optimiser, the moving average, the log, a gradient scaler. Out: a file of torch's own format, read
-back with `weights_only`, so that a foreign file can hold tensors and plain values and nothing that runs.
+In: modules, an optimiser, the moving average, the log, a scaler. Out: a file of torch's own format, read back
+with `weights_only`, so that a foreign file can hold tensors and plain values and nothing that runs.
 """
 
 from __future__ import annotations
