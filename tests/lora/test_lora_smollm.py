@@ -92,6 +92,7 @@ def reader() -> Reader:
     return Reader(*load_smollm())
 
 
+@pytest.mark.timeout(600)  # a minute alone; three beside other work
 def test_it_learns_to_read_captions(reader: Reader, tmp_path: Any, record_property: Any) -> None:
     lessons = items(PLAN.steps * PLAN.batch, seed=0)
     held_out = items(HELD_OUT, seed=1, known=frozenset(item.caption for item in lessons))
