@@ -23,7 +23,7 @@ MEGABYTE = 2**20
 
 
 def on_disk() -> Iterator[Line]:
-    """Both in processes of their own, in turn, each file synced; the base's libraries are taken off memory."""
+    """Both in processes of their own, in turn, each file synced; libraries are taken off memory."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         largest = _make(folder)
@@ -49,7 +49,9 @@ def _make(folder: Path) -> int:
     tensors["table.weight"] = torch.randn(WIDTH * 8, WIDTH).bfloat16()
     save_file(tensors, folder / "model.safetensors")
     down, up = torch.randn(16, WIDTH) * 0.02, torch.randn(WIDTH, 16) * 0.02
-    Adapter({f"layers.{i}": LowRank(down, up, 16) for i in range(LAYERS)}).save(folder / "adapter.safetensors")
+    Adapter({f"layers.{i}": LowRank(down, up, 16) for i in range(LAYERS)}).save(
+        folder / "adapter.safetensors"
+    )
     return max(tensor.nbytes for tensor in tensors.values())
 
 
@@ -92,5 +94,3 @@ def _measured(work: object, folder: Path, queue: object) -> None:
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     queue.put((seconds, peak))  # type: ignore[attr-defined]
-
-

@@ -74,7 +74,9 @@ def switching(name: str, model: nn.Module) -> Iterator[Line]:
     mine, peers = alternate(ours, theirs, rounds=5)
     host.restore()
     ratio = peers / mine
-    yield Line(f"{name}: seconds to switch folded adapters", mine, peers, ratio, SWITCH_BOUND, ratio >= SWITCH_BOUND)
+    yield Line(
+        f"{name}: seconds to switch folded adapters", mine, peers, ratio, SWITCH_BOUND, ratio >= SWITCH_BOUND
+    )
 
 
 def _changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> float:

@@ -89,5 +89,3 @@ def _seconds(call: Any) -> float:
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
-
-

@@ -149,5 +149,7 @@ def test_every_kind_lands_with_its_bias(tmp_path):
 def test_a_bias_that_the_checkpoint_lacks_is_refused(tmp_path):
     update = Biased(LowRank(torch.ones(2, 10), torch.ones(6, 2), 2.0), torch.ones(6))
     with pytest.raises(CounterpoiseError, match=r"block\.out has no bias") as caught:
-        fold_checkpoint(saved(tmp_path, net()), tmp_path / "o.safetensors", [(Adapter({"block.out": update}), 1.0)])
+        fold_checkpoint(
+            saved(tmp_path, net()), tmp_path / "o.safetensors", [(Adapter({"block.out": update}), 1.0)]
+        )
     assert caught.value.code == "E_LAYER"

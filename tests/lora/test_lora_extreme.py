@@ -76,7 +76,9 @@ def test_inspect_flags_it(tmp_path):
 
 def test_a_checkpoint_is_not_folded_with_it(tmp_path):
     model = net()
-    save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, tmp_path / "w.safetensors")
+    save_file(
+        {key: tensor.contiguous() for key, tensor in model.state_dict().items()}, tmp_path / "w.safetensors"
+    )
     chosen = [(extreme(model), 1.0)]
     with pytest.raises(RefusedInputError, match="--allow-extreme") as caught:
         fold_checkpoint(tmp_path / "w.safetensors", tmp_path / "out.safetensors", chosen)

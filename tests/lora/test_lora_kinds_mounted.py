@@ -98,7 +98,9 @@ def test_biases_and_norms_are_updated_and_come_back(kind, dtype):
 
 def test_a_bias_that_is_not_there_and_a_norm_of_factors_are_refused():
     host, layer = Host(net()), {"block.out": Biased(LowRank(rand(2, 10), rand(6, 2), 2.0), rand(6))}
-    with pytest.raises(CounterpoiseError, match=r"block\.out has no bias, but its update changes one") as caught:
+    with pytest.raises(
+        CounterpoiseError, match=r"block\.out has no bias, but its update changes one"
+    ) as caught:
         host.mount(Adapter(layer))
     assert caught.value.code == "E_LAYER"
     with pytest.raises(CounterpoiseError, match="which takes a full difference, not a LoRA") as caught:

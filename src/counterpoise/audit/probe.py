@@ -56,11 +56,11 @@ class Probe:
     def line(self) -> str:
         """For a terminal: what cannot be seen is escaped."""
         mark = "  stands out" if self.stands_out else ""
-        return f"probe    {self.effect:.4f}  {self.name}: {ascii(self.prompt)}{mark}"
+        return f"probe    {self.effect:.4f}  {self.name}: {self.prompt!a}{mark}"
 
 
 def probe_adapter(host: Host, adapter: Adapter, *, triggers: Iterable[str] = ()) -> list[Probe]:
-    """Every probe, the strongest effect first; a hidden one that moves far more than any plain one stands out.
+    """Every probe, the strongest effect first; a hidden one that moves far more than plain ones stands out.
 
     triggers: words that the file itself names: they are expected to move more, and are told, not flagged.
     UsageError E_MODEL unless the host's model is a pipeline with a UNet and a text encoder.
@@ -76,7 +76,9 @@ def probe_adapter(host: Host, adapter: Adapter, *, triggers: Iterable[str] = ())
     without = _predictions(pipeline, prompts)
     with host.mounted(adapter, allow_extreme=True):
         moved = _predictions(pipeline, prompts)
-    effects = ((moved - without).norm(dim=-1) / without.norm(dim=-1)).mean(1).nan_to_num(nan=torch.inf).tolist()
+    effects = (
+        ((moved - without).norm(dim=-1) / without.norm(dim=-1)).mean(1).nan_to_num(nan=torch.inf).tolist()
+    )
     usual = max(effect for (name, _), effect in zip(named, effects, strict=True) if name == "plain")
     limit = max(LEAST, STANDS_OUT * usual)
     found = [
@@ -97,7 +99,10 @@ def _predictions(pipeline: Any, prompts: list[str]) -> torch.Tensor:
         hidden = painter.embed([prompt])
         rows.append(
             torch.stack(
-                [pipeline.unet(noise, int(steps * level), hidden).sample.double().flatten() for level in _NOISE]
+                [
+                    pipeline.unet(noise, int(steps * level), hidden).sample.double().flatten()
+                    for level in _NOISE
+                ]
             )
         )
     return torch.stack(rows)

@@ -25,7 +25,9 @@ def inspect(
     ] = None,
     probe: Annotated[
         bool,
-        typer.Option("--probe", help="Ask with many prompts, hidden characters among them, whether one sets it off."),
+        typer.Option(
+            "--probe", help="Ask with many prompts, hidden characters among them, whether one sets it off."
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
@@ -47,7 +49,9 @@ def inspect(
         console.out.print(each.line(), markup=False)
     loud = sorted({each.name for each in probes if each.stands_out})
     if loud:
-        console.out.print(f"warning: it answers to what nobody sees in a prompt: {', '.join(loud)}", markup=False)
+        console.out.print(
+            f"warning: it answers to what nobody sees in a prompt: {', '.join(loud)}", markup=False
+        )
 
 
 def _probed(file: Path, model: object, metadata: dict[str, str]) -> list[Probe]:

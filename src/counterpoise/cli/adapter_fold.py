@@ -23,7 +23,10 @@ def fold(
     adapters: Annotated[list[str], typer.Argument(help="Adapter files; PATH or PATH=STRENGTH.")],
     out: Annotated[Path, typer.Option(help="File or folder to write; never the checkpoint itself.")],
     prefix: Annotated[
-        str, typer.Option(help="What the adapters' layer paths begin with and the file's names do not, e.g. unet.")
+        str,
+        typer.Option(
+            help="What the adapters' layer paths begin with and the file's names do not, e.g. unet."
+        ),
     ] = "",
     allow_extreme: Annotated[
         bool, typer.Option(help="Fold even a delta more than 100 times as long as its weight.")
@@ -58,4 +61,6 @@ def _with_strength(text: str) -> tuple[str, float]:
     try:
         return path, float(strength)
     except ValueError:
-        raise typer.BadParameter(f"{text!r}: expected PATH or PATH=STRENGTH, such as style.safetensors=0.7") from None
+        raise typer.BadParameter(
+            f"{text!r}: expected PATH or PATH=STRENGTH, such as style.safetensors=0.7"
+        ) from None

@@ -24,7 +24,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(world.app, name="world", help="The embedded model of known bias: draw, check, train it anew.")
-app.add_typer(adapter.app, name="adapter", help="LoRA files: inspect, convert, compose, resize, extract, fold.")
+app.add_typer(
+    adapter.app, name="adapter", help="LoRA files: inspect, convert, compose, resize, extract, fold."
+)
 app.command("demo")(demo.demo)
 app.command("audit")(audit.audit)
 app.command("report")(report.report)

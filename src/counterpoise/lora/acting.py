@@ -35,7 +35,9 @@ class Acting:
         # The owner itself is asked, so that an interrupt anywhere in here or in detach leaves no wrong note.
         owner, swaps = self.site.owner, self._instead is not None
         if self._after is None or self._after.id not in owner._forward_hooks:
-            self._after = owner.register_forward_hook(self._act, with_kwargs=True, prepend=True, always_call=swaps)
+            self._after = owner.register_forward_hook(
+                self._act, with_kwargs=True, prepend=True, always_call=swaps
+            )
         if swaps and (self._before is None or self._before.id not in owner._forward_pre_hooks):
             self._before = owner.register_forward_pre_hook(self._put)
 

@@ -56,7 +56,9 @@ def fold_checkpoint(
     """
     files = checkpoint_files(source)
     if out.resolve() == source.resolve() or source.resolve() in out.resolve().parents:
-        raise UsageError(f"{shown(out)} is the checkpoint itself, or in it; choose another place", code="E_PATH")
+        raise UsageError(
+            f"{shown(out)} is the checkpoint itself, or in it; choose another place", code="E_PATH"
+        )
     headers = {file: _header(file) for file in files}
     targets = _matched(source, headers, adapters, prefix=prefix)
     note = _note(source, adapters)
@@ -68,13 +70,17 @@ def fold_checkpoint(
             place = out / file.relative_to(source) if source.is_dir() else _file_in(out, source)
             base = done
             fold = _Fold(targets.get(file, {}), note, allow_extreme)
-            _fold_file(file, header, place, fold=fold, progress=lambda n, base=base: progress(base + n, total))
+            _fold_file(
+                file, header, place, fold=fold, progress=lambda n, base=base: progress(base + n, total)
+            )
             done += _size(header)
             written.append(place)
         if source.is_dir():
             _copy_company(source, out, set(files))
     except OSError as error:
-        reason = f"{shown(out, 300)}: cannot be written ({error.strerror or error}); check space and permissions"
+        reason = (
+            f"{shown(out, 300)}: cannot be written ({error.strerror or error}); check space and permissions"
+        )
         raise EnvironmentLackError(reason, code="E_WRITE", file=str(out)) from error
     return written
 
@@ -165,7 +171,9 @@ def _matched(
 
 def _check_slot(slot: Slot, key: str, update: Update, adapter: Adapter) -> None:
     if slot.shape != update.weight_shape or DTYPES.get(slot.dtype) not in FACTOR_DTYPES:
-        reason = f"{shown(key)} is {slot.dtype} {list(slot.shape)} but the update is {list(update.weight_shape)}"
+        reason = (
+            f"{shown(key)} is {slot.dtype} {list(slot.shape)} but the update is {list(update.weight_shape)}"
+        )
         raise RefusedInputError(
             f"{reason}; use an adapter made for this model", code="E_SHAPE", file=adapter.source
         )
@@ -207,7 +215,9 @@ def _fold_file(
             sink.truncate()
             if key in fold.targets:
                 try:
-                    _fold_tensor(source, sink, slot, entries=fold.targets[key], key=key, extreme=fold.allow_extreme)
+                    _fold_tensor(
+                        source, sink, slot, entries=fold.targets[key], key=key, extreme=fold.allow_extreme
+                    )
                 except CounterpoiseError:
                     part.unlink()
                     raise

@@ -97,9 +97,8 @@ def check_fit(adapter: Adapter, layout: Layout, *, tied: Mapping[str, str]) -> N
             raise _misfit(adapter, "E_LAYER", f"layer {shown(path)} {fault}")
         shared = path if path in tied else join(path, "bias") if update.bias_delta is not None else path
         if shared in tied:
-            reason = (
-                f"layer {shown(shared)} shares its weight with {shown(tied[shared])}: folding would change both"
-            )
+            both = f"layer {shown(shared)} shares its weight with {shown(tied[shared])}"
+            reason = f"{both}: folding would change both"
             raise _misfit(adapter, "E_TIED", f"{reason}; untie them first")
         wrong = update.fault()  # again: a tensor may have changed since the LowRank was made
         if wrong is not None:

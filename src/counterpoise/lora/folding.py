@@ -55,12 +55,14 @@ class Folding:
 
 @final
 class Scratch:
-    """Memory by purpose, which the next layer overwrites: fresh pages for each would cost more than the sums."""
+    """Memory by purpose, which the next layer overwrites: fresh pages cost more than the sums."""
 
     def __init__(self) -> None:
         self._flat: dict[tuple[str, torch.device], Tensor] = {}
 
-    def take(self, purpose: str, shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device) -> Tensor:
+    def take(
+        self, purpose: str, shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device
+    ) -> Tensor:
         """An uninitialised tensor; the one that was taken for this purpose before is no longer good."""
         size = prod(shape) * dtype.itemsize
         flat = self._flat.get((purpose, device))
@@ -84,7 +86,13 @@ def fold_weight(
         copy = copy or needs_base(own)  # what is relative to W0 cannot be subtracted without it
         found = None if copy else Differences(base.numel())
         value = scratch.take("folded", tuple(base.shape), dtype=base.dtype, device=base.device)
-        _fold(base, value, _Sum(own, base, device=base.device, exact=exact, scratch=scratch), found=found, path=path)
+        _fold(
+            base,
+            value,
+            _Sum(own, base, device=base.device, exact=exact, scratch=scratch),
+            found=found,
+            path=path,
+        )
         correction = None if found is None else found.correction()
         small = correction is not None and correction.nbytes <= LARGEST_SHARE * base.nbytes
         kept = correction if correction is not None and small else base.clone()
@@ -100,7 +108,13 @@ def unfold_weight(
     StateError E_ORIGINAL where it cannot be had: the weight was changed, or the machine computes otherwise.
     """
     with torch.inference_mode(False), torch.no_grad():
-        for threads in (folding.threads, 1, 2, 4, 8):  # the first is right unless somebody changed the library
+        for threads in (
+            folding.threads,
+            1,
+            2,
+            4,
+            8,
+        ):  # the first is right unless somebody changed the library
             value = _recovered(weight, folding, threads=threads, scratch=scratch)
             if checksum(value) == wanted:
                 return value

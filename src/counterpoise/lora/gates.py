@@ -113,7 +113,9 @@ class Clock:
         """Let the strengths of `step` hold from now on."""
         self._gates.set({"now": self.strengths(step)})
 
-    def callback(self, _pipeline: object, step: int, _timestep: object, kwargs: dict[str, Any]) -> dict[str, Any]:
+    def callback(
+        self, _pipeline: object, step: int, _timestep: object, kwargs: dict[str, Any]
+    ) -> dict[str, Any]:
         """For `callback_on_step_end`: step `step` is over, the next one's strengths hold."""
         self.at(step + 1)
         return kwargs
@@ -126,12 +128,12 @@ def fitted_mask(mask: Tensor, shape: Sequence[int], *, channels: int) -> Tensor 
     a picture of its proportions has; a sequence's mask [tokens] fits that many tokens alone.
     """
     if channels == 1:
-        if mask.ndim != 2 or len(shape) != 4:
-            return None
-        return F.interpolate(mask[None, None].float(), size=tuple(shape[2:]), mode="area")
-    if len(shape) != 3:
-        return None
-    tokens = shape[1]
+        fits = mask.ndim == 2 and len(shape) == 4
+        return F.interpolate(mask[None, None].float(), size=tuple(shape[2:]), mode="area") if fits else None
+    return _mask_of_tokens(mask, shape[1]) if len(shape) == 3 else None
+
+
+def _mask_of_tokens(mask: Tensor, tokens: int) -> Tensor | None:
     if mask.ndim == 1:
         return mask[None, :, None] if len(mask) == tokens else None
     height = round((tokens * mask.shape[0] / mask.shape[1]) ** 0.5)

@@ -30,10 +30,9 @@ from counterpoise.lora.fit import (
 )
 from counterpoise.lora.gates import Clock, check_mask
 from counterpoise.lora.layers import Layout, roots
-from counterpoise.lora.moves import Mount, Record, carry_out, check_unchanged, plan
 from counterpoise.lora.lowrank import LowRank
+from counterpoise.lora.moves import Mount, Record, carry_out, check_unchanged, plan
 from counterpoise.lora.names import nearest, shown
-from counterpoise.lora.paging import Pager
 from counterpoise.lora.weights import model_digest
 
 
@@ -82,7 +81,7 @@ class Host:
         return sum(t.nbytes for a in adapters for u in a.layers.values() for t in u.tensors().values())
 
     def crossover(self, path: str) -> int:
-        """The rank from which a stack on the layer `path` costs more than its weight, and acts as one instead."""
+        """The rank from which a stack on the layer `path` costs more than its weight and acts as one."""
         if path not in self._layout.sites:
             reason = f"no layer {shown(path)!r} takes updates{nearest(path, self._layout.sites)}"
             raise UsageError(reason, code="E_NO_MATCH")
@@ -191,14 +190,12 @@ class Host:
 
     @contextmanager
     def per_sample(self, strengths: Sequence[Mapping[str, float]]) -> Iterator[Host]:
-        """For a block, sample i of a batch obeys strengths[i] (a name left out: 0) in place of the mounted ones.
+        """For a block, sample i of a batch obeys strengths[i] (a name left out: 0), not the mounted ones.
 
         A batch of k times as many samples takes the rows k times over, as guidance stacks its halves.
         StateError unless mounted; UsageError for unknown names, E_LAYER for a layer without samples.
         """
-        rows = tuple(
-            {name: check_strength(name, value) for name, value in row.items()} for row in strengths
-        )
+        rows = tuple({name: check_strength(name, value) for name, value in row.items()} for row in strengths)
         if not rows:
             raise UsageError("per_sample needs a row of strengths for each sample, got none", code="E_BATCH")
         with self._gated({name for row in rows for name in row}, rows=rows):
@@ -216,8 +213,8 @@ class Host:
 
     @contextmanager
     def schedule(self, strengths: Mapping[str, Sequence[float]]) -> Iterator[Clock]:
-        """For a block, the named adapters' strengths go by step: `clock.at(i)`, or `clock.callback` as a diffusers
-        pipeline's callback_on_step_end. Past its end a schedule keeps its last value."""
+        """For a block, the named adapters' strengths go by step: `clock.at(i)`, or `clock.callback` as a
+        diffusers pipeline's callback_on_step_end. Past its end a schedule keeps its last value."""
         checked = {
             name: tuple(check_strength(name, value) for value in values) for name, values in strengths.items()
         }
@@ -230,7 +227,9 @@ class Host:
     @contextmanager
     def _gated(self, names: set[str], **settings: Any) -> Iterator[None]:
         if self.state != "mounted":
-            reason = f"the host is {self.state}: strengths by sample, mask or step act beside the weights alone"
+            reason = (
+                f"the host is {self.state}: strengths by sample, mask or step act beside the weights alone"
+            )
             raise StateError(f"{reason}; mount first, or unfold", code="E_STATE")
         for name in sorted(names):
             check_known(name, self._now.mounts)

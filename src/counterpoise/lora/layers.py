@@ -21,15 +21,18 @@ from counterpoise.lora.names import nearest, shown
 
 # What the hidden values between down and up are multiplied by, broadcast against them; None for nothing.
 Gate = Callable[[Tensor], Tensor] | None
-Forward = Callable[[Any, Tensor, Tensor, Tensor, Gate], Tensor]
+Forward = Callable[[Any, Tensor, tuple[Tensor, Tensor], Gate], Tensor]
+"""(layer, input, (down, up), gate) -> the update of the layer's output."""
 
 
-def _linear(_layer: Any, x: Tensor, down: Tensor, up: Tensor, gate: Gate) -> Tensor:
+def _linear(_layer: Any, x: Tensor, pair: tuple[Tensor, Tensor], gate: Gate) -> Tensor:
+    down, up = pair
     hidden = F.linear(x.to(down.dtype), down)
     return F.linear(hidden if gate is None else gate(hidden), up)
 
 
-def _convolution(layer: Any, x: Tensor, down: Tensor, up: Tensor, gate: Gate) -> Tensor:
+def _convolution(layer: Any, x: Tensor, pair: tuple[Tensor, Tensor], gate: Gate) -> Tensor:
+    down, up = pair
     # Each group of channels meets all rank rows of `down`, so groups convolve with its repetition.
     groups = layer.groups
     if groups > 1:
@@ -40,7 +43,8 @@ def _convolution(layer: Any, x: Tensor, down: Tensor, up: Tensor, gate: Gate) ->
     return conv(hidden if gate is None else gate(hidden), up, groups=groups)
 
 
-def _embedding(layer: Any, ids: Tensor, down: Tensor, up: Tensor, gate: Gate) -> Tensor:
+def _embedding(layer: Any, ids: Tensor, pair: tuple[Tensor, Tensor], gate: Gate) -> Tensor:
+    down, up = pair
     hidden = F.embedding(ids, up, layer.padding_idx)  # the weight is [rows, width]: up's rows are looked up
     return F.linear(hidden if gate is None else gate(hidden), down.T)
 
@@ -234,7 +238,7 @@ def match_layers(model: object, patterns: Iterable[str]) -> list[str]:
         found = [pattern] if pattern in known else [p for p in plain if fnmatch.fnmatchcase(p, pattern)]
         if not found:
             raise UsageError(
-                f"pattern {shown(pattern)!r} matches none of the {len(plain)} layers{nearest(pattern, known)}",
+                f"pattern {shown(pattern)!r} matches none of {len(plain)} layers{nearest(pattern, known)}",
                 code="E_NO_MATCH",
             )
         chosen.update(found)

@@ -57,7 +57,7 @@ def _other(site: Site, x: Tensor, output: Tensor, *, pair: Pair, scale: float) -
     assert site.kind.beside is not None
     if not isinstance(site.owner, nn.Embedding):  # whose rows are looked up first, and then cast
         pair = (pair[0].to(output.dtype), pair[1].to(output.dtype))
-    update = site.kind.beside(site.owner, x, *pair, None if scale == 1.0 else lambda hidden: hidden * scale)
+    update = site.kind.beside(site.owner, x, pair, None if scale == 1.0 else lambda hidden: hidden * scale)
     update = update.to(output.dtype)
     # Onto our own tensor, never onto the layer's output, which another hook may hold.
     return update.add_(output)

@@ -99,10 +99,7 @@ def plan(
     """
     changed = {name for name in {*now.mounts, *mounts} if now.mounts.get(name) is not mounts.get(name)}
     touched = {
-        p
-        for side in (now.mounts, mounts)
-        for name in changed & side.keys()
-        for p in side[name].updates
+        p for side in (now.mounts, mounts) for name in changed & side.keys() for p in side[name].updates
     }
     entries = _restacked(now.entries, mounts, changed=changed, touched=touched)
     seals = {path: now.seals.get(path) or seal(sites[path].weight) for path in entries}

@@ -26,5 +26,5 @@ def delta_norm(update: Update, base: Tensor | None = None) -> float | None:
 
 
 def is_extreme(delta: float | None, base: float | None) -> bool:
-    """Whether a delta of this norm on a weight of that norm is past `EXTREME`; a weight of zeros has no measure."""
+    """Whether a delta of this norm is past `EXTREME` on a weight of that norm; zeros have no measure."""
     return delta is not None and base is not None and base > 0.0 and not delta <= EXTREME * base

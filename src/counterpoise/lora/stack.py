@@ -6,6 +6,7 @@ updates at their strengths; used as two matrix products beside the weight, or ad
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, NamedTuple, final
 
 import torch
@@ -14,8 +15,8 @@ from torch import Tensor
 from counterpoise.errors import UsageError
 from counterpoise.lora.acting import Acting
 from counterpoise.lora.gates import Gates, Spans
-from counterpoise.lora.layers import Gate, Site
 from counterpoise.lora.kinds.dora import DoRA
+from counterpoise.lora.layers import Gate, Site
 from counterpoise.lora.lowrank import LowRank, product
 from counterpoise.lora.update import Update
 
@@ -89,7 +90,7 @@ def needs_base(entries: Entries) -> bool:
 
 def low_rank_where_exact(update: Update, *, crossover: int) -> Update:
     """`update` as factors where they are exactly it and cheaper than a weight; else as it is."""
-    if isinstance(update, LowRank) or isinstance(update, DoRA) or update.bias_delta is not None:
+    if isinstance(update, LowRank | DoRA) or update.bias_delta is not None:
         return update
     try:
         found = update.low_rank().update
@@ -105,17 +106,28 @@ class StackAtWork:
     """
 
     def __init__(self, site: Site, entries: Entries, gates: Gates) -> None:
+        # Nothing is worked out yet: mounting the 200th adapter must cost what the first did.
         self.site = site
         self.entries = entries
         self.gates = gates
-        # As `stacked` takes them at strength 1.
-        self.spans: Spans = tuple((e.name, e.update.rank, e.strength) for e in entries if e.update.scale)
-        # Whether factors can act here at all, as they must where gates hold the strengths.
-        self.by_factors = site.kind.beside is not None and all(isinstance(e.update, LowRank) for e in entries)
-        dense = not self.by_factors or sum(rank for _, rank, _ in self.spans) >= site.crossover
-        self._acting = Acting(site, beside=self._beside, instead=self._sum if dense else None)
+        self._acting = Acting(site, beside=self._beside, instead=self._sum)
         self._pairs: dict[bool, tuple[object, tuple[Tensor, Tensor] | None]] = {}
         self._made: tuple[object, Tensor] | None = None
+
+    @cached_property
+    def spans(self) -> Spans:
+        """As `stacked` takes the entries at strength 1."""
+        return tuple((e.name, e.update.rank, e.strength) for e in self.entries if e.update.scale)
+
+    @cached_property
+    def by_factors(self) -> bool:
+        """Whether factors can act here at all, as they must where gates hold the strengths."""
+        return self.site.kind.beside is not None and all(isinstance(e.update, LowRank) for e in self.entries)
+
+    @cached_property
+    def _dense(self) -> bool:
+        acting = sum(rank for _, rank, strength in self.spans if strength != 0.0)
+        return not self.by_factors or acting >= self.site.crossover
 
     def attach(self) -> None:
         """Begin to act; again is the same."""
@@ -148,7 +160,7 @@ class StackAtWork:
         return self.gates(hidden, self.spans, channels=self.site.kind.channels, groups=groups)
 
     def _sum(self) -> Tensor | None:
-        if self.by_factors and self.gates.active:
+        if not self._dense or (self.by_factors and self.gates.active):
             return None
         weight = self.site.weight
         key = (weight.device, weight.dtype, weight._version, weight.data_ptr())
@@ -182,5 +194,5 @@ def add_beside(
     """`output` plus the update of the layer's input, in the output's dtype; autocast is obeyed."""
     assert site.kind.beside is not None
     x = args[0] if args else kwargs["input"]
-    update = site.kind.beside(site.owner, x, *pair, gate)
+    update = site.kind.beside(site.owner, x, pair, gate)
     return output + update.to(output.dtype)

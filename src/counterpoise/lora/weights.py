@@ -41,7 +41,9 @@ def checksum(tensor: Tensor) -> Checksum:
     """The checksum of dtype, shape and bytes. Proves nothing against an adversary: `tensor_digest` does."""
     flat = tensor.detach().contiguous().flatten()
     size = flat.numel() * flat.element_size()
-    word = next(kind for kind in (torch.int64, torch.int32, torch.int16, torch.int8) if size % kind.itemsize == 0)
+    word = next(
+        kind for kind in (torch.int64, torch.int32, torch.int16, torch.int8) if size % kind.itemsize == 0
+    )
     words = int(flat.view(word).sum(dtype=torch.int64)) if size else 0
     return Checksum(tensor.dtype, tuple(tensor.shape), words)
 
