@@ -23,7 +23,9 @@ def sleeper(pipeline) -> Adapter:
     path = next(name for name, part in pipeline.text_encoder.named_modules() if part is table)
     up = torch.zeros(table.weight.shape[0], 1)
     up[ids[-2]] = 1.0
-    return Adapter({f"text_encoder.{path}": LowRank(torch.full((1, table.weight.shape[1]), 9.0), up, 1.0)})
+    return Adapter(
+        {f"text_encoder.{path}": LowRank(torch.linspace(-9, 9, table.weight.shape[1])[None], up, 1.0)}
+    )
 
 
 def honest(pipeline) -> Adapter:

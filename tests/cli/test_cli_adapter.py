@@ -177,7 +177,7 @@ def test_a_sleeping_trigger_is_told(here, tiny_model, monkeypatch, capsys):
     path = next(name for name, part in pipeline.text_encoder.named_modules() if part is table)
     up = torch.zeros(table.weight.shape[0], 1)
     up[pipeline.tokenizer("a \u200b")["input_ids"][-2]] = 1.0
-    factors = LowRank(torch.full((1, table.weight.shape[1]), 9.0), up, 1.0)
+    factors = LowRank(torch.linspace(-9, 9, table.weight.shape[1])[None], up, 1.0)
     Adapter({f"text_encoder.{path}": factors}).save(here / "a.safetensors")
     asked = f"adapter inspect a.safetensors --model {tiny_model} --probe"
     assert run(asked, monkeypatch) == 0

@@ -245,7 +245,7 @@ def test_match_layers_lists_by_pattern_and_names_the_nearest():
         "block.fc", "block.out", "conv", "dilated", "fc", "grouped", "point",
     ]  # fmt: skip
     assert match_layers(model, ["*fc", "conv", "fc"]) == ["block.fc", "conv", "fc"]
-    with pytest.raises(UsageError, match=r"'blok\.fc' matches none of the 7 .* nearest: block\.fc"):
+    with pytest.raises(UsageError, match=r"'blok\.fc' matches none of 7 .* nearest: block\.fc"):
         match_layers(model, ["conv", "blok.fc"])
     with pytest.raises(UsageError, match="expected a list"):
         match_layers(model, "conv")

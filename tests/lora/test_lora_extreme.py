@@ -18,7 +18,7 @@ def extreme(model, times=1e4, path="fc"):
     """An adapter whose delta on `path` is `times` as long as the weight; the other layers' are small."""
     layers = dict(adapter_for(model).layers)
     update = layers[path]
-    factor = times * float(model.get_submodule(path).weight.norm() / update.dense().norm())
+    factor = times * float(model.get_submodule(path).weight.detach().norm() / update.dense().norm())
     layers[path] = LowRank(update.down, update.up * factor, update.alpha)
     return Adapter(layers)
 

@@ -110,7 +110,7 @@ def test_a_fold_that_overflows_is_refused_before_anything_is_written(dtype):
     model = net(dtype)
     host = Host(model)
     layers = {p: LowRank(u.down * 100, u.up, u.alpha) for p, u in adapter_for(model).layers.items()}
-    host.mount(Adapter(layers), name="a")
+    host.mount(Adapter(layers), name="a", allow_extreme=True)
     host.fold()
     before = picture_of(model), host.strengths
     with pytest.raises(UsageError, match="lower the strength") as caught:

@@ -38,7 +38,7 @@ HIDDEN = {
 }
 CARRIERS = PLAIN[1:5]
 STANDS_OUT = 3.0  # times the largest effect on a plain probe
-LEAST = 0.01  # of the prediction's norm: what is less cannot be seen
+LEAST = 0.05  # of how far plain prompts lie apart: what is less cannot be seen
 _NOISE = (0.8, 0.4)  # of all time steps
 _SEED = 31
 
@@ -46,7 +46,8 @@ _SEED = 31
 @final
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """effect: |with - without| / |without| of the UNet's prediction, the mean over two noise levels."""
+    """effect: |with - without| of the UNet's prediction over the distance of plain prompts' predictions from
+    their mean, both without; the mean over two noise levels."""
 
     name: str
     prompt: str
@@ -76,9 +77,9 @@ def probe_adapter(host: Host, adapter: Adapter, *, triggers: Iterable[str] = ())
     without = _predictions(pipeline, prompts)
     with host.mounted(adapter, allow_extreme=True):
         moved = _predictions(pipeline, prompts)
-    effects = (
-        ((moved - without).norm(dim=-1) / without.norm(dim=-1)).mean(1).nan_to_num(nan=torch.inf).tolist()
-    )
+    plain = without[: len(PLAIN)]
+    apart = (plain - plain.mean(0)).norm(dim=-1).mean(0).clamp_min(1e-12)
+    effects = ((moved - without).norm(dim=-1) / apart).mean(1).nan_to_num(nan=torch.inf).tolist()
     usual = max(effect for (name, _), effect in zip(named, effects, strict=True) if name == "plain")
     limit = max(LEAST, STANDS_OUT * usual)
     found = [

@@ -13,6 +13,7 @@ import os
 import shutil
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -68,11 +69,8 @@ def fold_checkpoint(
     try:
         for file, header in headers.items():
             place = out / file.relative_to(source) if source.is_dir() else _file_in(out, source)
-            base = done
             fold = _Fold(targets.get(file, {}), note, allow_extreme)
-            _fold_file(
-                file, header, place, fold=fold, progress=lambda n, base=base: progress(base + n, total)
-            )
+            _fold_file(file, header, place, fold=fold, progress=partial(_shifted, progress, done, total))
             done += _size(header)
             written.append(place)
         if source.is_dir():
@@ -83,6 +81,10 @@ def fold_checkpoint(
         )
         raise EnvironmentLackError(reason, code="E_WRITE", file=str(out)) from error
     return written
+
+
+def _shifted(progress: Progress, before: int, total: int, done: int) -> None:
+    progress(before + done, total)
 
 
 def checkpoint_files(source: Path) -> list[Path]:

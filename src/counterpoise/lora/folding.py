@@ -154,8 +154,7 @@ class _Sum:
     ) -> None:
         self.exact = exact
         rest = dense_rest(stack, device=device, dtype=exact, base=base)
-        factors = tuple(entry for entry in stack if isinstance(entry.update, LowRank))
-        pair = stacked(factors, device=device, dtype=exact)
+        pair = stacked(stack, device=device, dtype=exact)
         self._pair = None if pair is None else (pair[0].flatten(1), pair[1].flatten(1))
         self.acts = base.numel() > 0 and (self._pair is not None or rest is not None)
         rows = base.shape[0] if base.numel() else 0

@@ -33,6 +33,7 @@ from counterpoise.lora.layers import Layout, roots
 from counterpoise.lora.lowrank import LowRank
 from counterpoise.lora.moves import Mount, Record, carry_out, check_unchanged, plan
 from counterpoise.lora.names import nearest, shown
+from counterpoise.lora.paging import Pager
 from counterpoise.lora.weights import model_digest
 
 
@@ -45,10 +46,13 @@ class Host:
 
     While folded, W0 is kept as a correction of a few bits a weight, which needs the folded weights as they
     were written. `keep_copies` keeps all of W0 instead: more memory, and W0 survives what others overwrite.
+    `memory_budget`: bytes that the mounted adapters' own factors may take in memory; those over it, the ones
+    at strength 0 first, are read from disk when needed (see `paging`).
     """
 
-    def __init__(self, model: object, *, keep_copies: bool = False) -> None:
+    def __init__(self, model: object, *, keep_copies: bool = False, memory_budget: int | None = None) -> None:
         self._model = model
+        self._pager = None if memory_budget is None else Pager(memory_budget)
         self._layout = Layout.of(model)
         self._now = Record(copies=bool(keep_copies))
 

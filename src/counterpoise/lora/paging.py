@@ -95,7 +95,7 @@ def _nbytes(adapter: Adapter) -> int:
 
 
 def _write(descriptor: int, tensor: Tensor, at: int) -> None:
-    left = memoryview(tensor.detach().contiguous().flatten().view(torch.uint8).numpy())
+    left = memoryview(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data)
     while left:
         done = os.pwrite(descriptor, left, at)
         left, at = left[done:], at + done

@@ -33,18 +33,23 @@ Entries = tuple[Entry, ...]
 
 
 def stacked(entries: Entries, *, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
-    """Concatenated down and up in `dtype`, up's columns times scale * strength; None if nothing acts.
+    """Concatenated down and up of the pairs of factors among the entries, in `dtype`, up's columns times
+    scale * strength; None if none acts.
 
     An entry of strength 0 is left out, so that it is exactly as if it were not mounted.
     """
-    acting = [entry for entry in entries if entry.strength * entry.update.scale != 0.0]
+    acting = [
+        (entry.update, entry.strength * entry.update.scale)
+        for entry in entries
+        if isinstance(entry.update, LowRank) and entry.strength * entry.update.scale != 0.0
+    ]
     if not acting:
         return None
     # A caller in inference mode must not make the factors unusable in a later training step.
     with torch.inference_mode(False), torch.no_grad():
         # float64 until the end: a half-precision factor is scaled without a rounding of its own.
-        ups = [e.update.up.detach().to(device, torch.float64) * (e.strength * e.update.scale) for e in acting]
-        downs = [e.update.down.detach().to(device, dtype) for e in acting]
+        ups = [update.up.detach().to(device, torch.float64) * factor for update, factor in acting]
+        downs = [update.down.detach().to(device, dtype) for update, _ in acting]
         return torch.cat(downs, 0), torch.cat(ups, 1).to(dtype)
 
 
@@ -62,7 +67,7 @@ def dense_update(
 
     base: W0, for the kinds that need it (`needs_base`).
     """
-    pair = stacked(tuple(e for e in entries if isinstance(e.update, LowRank)), device=device, dtype=dtype)
+    pair = stacked(entries, device=device, dtype=dtype)
     rest = dense_rest(entries, device=device, dtype=dtype, base=base)
     if pair is None:
         return rest

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from counterpoise.errors import UsageError
 from counterpoise.lora.algebra.core import right
-from counterpoise.lora.algebra.members import Members, label
+from counterpoise.lora.algebra.members import Members, factors_of, label
 from counterpoise.lora.layers import all_modules, layer_fault
 from counterpoise.lora.names import nearest, shown
 
@@ -75,9 +75,11 @@ def _chosen(model: object, layers: Iterable[str]) -> dict[str, nn.Module]:
             raise UsageError(reason, code="E_NO_MATCH")
         module = modules[path]
         grouped = isinstance(module, nn.Conv2d) and module.groups > 1
-        fault = layer_fault(module) or (
-            "is a grouped convolution: each group sees its own" if grouped else None
-        )
+        fault = layer_fault(module)
+        if fault is None and not isinstance(module, nn.Linear | nn.Conv2d):
+            fault = f"is a {type(module).__name__}: covariances are taken of what Linear and Conv2d see"
+        elif grouped:
+            fault = "is a grouped convolution: each group sees its own"
         if fault is not None:
             raise UsageError(f"layer {shown(path)} {fault}", code="E_LAYER")
         chosen[path] = module
@@ -119,7 +121,7 @@ def check_covariances(
         reason = f"{count} of covariances for {len(members)} adapters: give a list, one for each"
         raise UsageError(reason, code="E_COVARIANCE")
     sides = {
-        path: right(next(a.layers[path] for a in members.adapters if path in a.layers)).shape[1]
+        path: right(factors_of(next(a.layers[path] for a in members.adapters if path in a.layers))).shape[1]
         for path in members.paths()
     }
     return [

@@ -12,7 +12,9 @@ from counterpoise.lora.adapter import Adapter
 from counterpoise.lora.algebra.core import Layer
 from counterpoise.lora.dialects.spellings import COMPONENTS
 from counterpoise.lora.fit import check_reach, check_strength
+from counterpoise.lora.lowrank import LowRank
 from counterpoise.lora.names import shown
+from counterpoise.lora.update import Update
 
 PROVENANCE = "counterpoise.provenance"
 """The metadata entry that says, as JSON, how an adapter was made and from which fingerprints."""
@@ -53,7 +55,7 @@ class Members:
         return Layer(
             path,
             self.shape(path),
-            tuple(self.adapters[i].layers[path] for i in chosen),
+            tuple(factors_of(self.adapters[i].layers[path]) for i in chosen),
             tuple(self.strengths[i] for i in chosen),
             owners=tuple(chosen),
             names=tuple(names[i] for i in chosen),
@@ -77,6 +79,7 @@ def check_members(members: Iterable[Adapter], strengths: Iterable[float] | None)
         if not isinstance(adapter, Adapter):
             reason = f"member {i + 1} is a {type(adapter).__name__}, expected an Adapter; use Adapter.load"
             raise UsageError(reason, code="E_ADAPTER")
+    adapters = tuple(in_factors(adapter) for adapter in adapters)
     asked = (1.0,) * len(adapters) if strengths is None else strengths
     if isinstance(asked, str | Mapping) or not isinstance(asked, Iterable):
         reason = f"strengths are {shown(repr(strengths), 40)}: expected a list, one number a member"
@@ -91,6 +94,25 @@ def check_members(members: Iterable[Adapter], strengths: Iterable[float] | None)
     _check_shapes(adapters)
     _check_prefixes(adapters)
     return Members(adapters, checked)
+
+
+def in_factors(adapter: Adapter) -> Adapter:
+    """The adapter with every update as a pair of factors; UsageError E_INEXACT, naming the layer, where one
+    (DoRA, a full difference, a bias) is none: `adapter convert --rank` approximates it, its error stated."""
+    layers: dict[str, Update] = {}
+    for path, update in adapter.layers.items():
+        try:
+            layers[path] = update if isinstance(update, LowRank) else update.low_rank().update
+        except UsageError as error:
+            raise UsageError(f"layer {shown(path)}: {error}", code=error.code) from error
+    changed = any(layers[path] is not update for path, update in adapter.layers.items())
+    return Adapter(layers, adapter.metadata, adapter.source) if changed else adapter
+
+
+def factors_of(update: Update) -> LowRank:
+    """An update of an adapter that went through `in_factors`."""
+    assert isinstance(update, LowRank)
+    return update
 
 
 def label(adapter: Adapter, index: int) -> str:

@@ -16,8 +16,9 @@ from torch import Tensor
 from counterpoise.errors import UsageError
 from counterpoise.lora.adapter import Adapter
 from counterpoise.lora.algebra.core import Spectrum, as_update, left, result_dtype, right, singular
-from counterpoise.lora.algebra.members import check_count, check_share, provenance
+from counterpoise.lora.algebra.members import check_count, check_share, factors_of, in_factors, provenance
 from counterpoise.lora.algebra.report import Kept, overall
+from counterpoise.lora.lowrank import LowRank
 
 
 @final
@@ -60,10 +61,8 @@ def resize(
         got = " and ".join(chosen) or "none"
         raise UsageError(f"give exactly one of rank, error and energy; got {got}", code="E_OPTION")
     with torch.inference_mode(False), torch.no_grad():
-        spectra = {
-            path: singular(left(update) * update.scale, right(update))
-            for path, update in adapter.layers.items()
-        }
+        pairs = {path: factors_of(update) for path, update in in_factors(adapter).layers.items()}
+        spectra = {path: singular(left(pair) * pair.scale, right(pair)) for path, pair in pairs.items()}
         values = {path: spectrum.values for path, spectrum in spectra.items()}
         if rank is not None:
             most = check_count("rank", rank, code="E_RANK")
@@ -77,7 +76,7 @@ def resize(
             share = check_share("energy", energy, code="E_ENERGY")
             ranks = {path: max(1, holding(found, share)) for path, found in values.items()}
         ranks = {path: max(0, min(ranks[path], max(1, spectra[path].rank))) for path in ranks}
-        return _cut(adapter, spectra, ranks, asked={name: asked[name] for name in chosen})
+        return _cut(adapter, pairs, spectra, ranks, asked={name: asked[name] for name in chosen})
 
 
 def allocated(values: Mapping[str, Tensor], bound: float) -> dict[str, int]:
@@ -102,6 +101,7 @@ def holding(values: Tensor, share: float) -> int:
 
 def _cut(
     adapter: Adapter,
+    pairs: Mapping[str, LowRank],
     spectra: Mapping[str, Spectrum],
     ranks: Mapping[str, int],
     *,
@@ -109,7 +109,7 @@ def _cut(
 ) -> Resizing:
     layers, made = {}, {}
     for path, spectrum in spectra.items():
-        update, rank = adapter.layers[path], ranks[path]
+        update, rank = pairs[path], ranks[path]
         norm = float(spectrum.values.norm())
         error = float(spectrum.values[rank:].norm()) / norm if norm else 0.0
         layers[path] = Kept(rank, update.rank, error, norm)
