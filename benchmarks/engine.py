@@ -5,6 +5,7 @@ python -m benchmarks.engine [--json] [--only SUBSTRING]
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 
@@ -34,7 +35,7 @@ MEASURES: list[tuple[str, str, Measure]] = [
 
 
 def main() -> None:
-    torch.set_num_threads(2)
+    torch.set_num_threads(int(os.environ.get("THREADS", "2")))
     only = sys.argv[sys.argv.index("--only") + 1] if "--only" in sys.argv else ""
     for kind, name, measure in MEASURES:
         if only in f"{kind} {name}":
