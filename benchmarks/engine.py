@@ -22,8 +22,13 @@ Measure = Callable[[str, nn.Module], Iterator[Line]]
 MEASURES: list[tuple[str, str, Measure]] = [
     ("compose", SYNTHETIC, engine_compose.composition),
     ("compose", REAL, lambda name, model: engine_compose.composition(name, model, rounds=1)),
-    ("forward", SYNTHETIC, lambda name, model: engine_forward.active(name, model, 100, 8.0)),
-    ("forward", REAL, lambda name, model: engine_forward.active(name, model, 8, None)),
+    ("forward", SYNTHETIC, lambda name, model: engine_forward.active(name, model, 100, tokens=16, bound=8.0)),
+    (
+        "forward",
+        SYNTHETIC,
+        lambda name, model: engine_forward.active(name, model, 100, tokens=64, bound=None),
+    ),
+    ("forward", REAL, lambda name, model: engine_forward.active(name, model, 8, tokens=64, bound=None)),
     ("loading", SYNTHETIC, lambda name, model: engine_forward.loading(name, model, 100)),
     ("fold", SYNTHETIC, engine_fold.folding),
     ("fold", REAL, engine_fold.folding),

@@ -20,10 +20,13 @@ from counterpoise import Adapter, Host
 ACTIVE_BOUND, MOUNT_BOUND, GROWTH_BOUND = 8.0, 20.0, 1.5
 
 
-def active(name: str, model: nn.Module, count: int, bound: float | None) -> Iterator[Line]:
-    """Forward with `count` adapters active; and that both give the same."""
+def active(name: str, model: nn.Module, count: int, *, tokens: int, bound: float | None) -> Iterator[Line]:
+    """Forward of a batch of `tokens` with `count` adapters active; and that both give the same.
+
+    Ours cannot be faster than the base itself: the more tokens, the less there is to win.
+    """
     adapters = [random_adapter(model, i) for i in range(count)]
-    batch = batch_for(model)
+    batch = batch_for(model, tokens=tokens)
     peer = with_peft(copy.deepcopy(model), adapters)
     host = Host(model)
     for i, adapter in enumerate(adapters):
@@ -35,12 +38,13 @@ def active(name: str, model: nn.Module, count: int, bound: float | None) -> Iter
         host.restore()
         base = statistics.median(_seconds(lambda: model(*batch)) for _ in range(5))
     limit = 0.0 if bound is None else bound
+    what = f"forward of {tokens} tokens with {count} active adapters"
     yield Line(
-        f"{name}: seconds a forward with {count} active adapters", ours, theirs, theirs / ours, limit,
+        f"{name}: seconds a {what}", ours, theirs, theirs / ours, limit,
         theirs / ours >= limit,
     )  # fmt: skip
     yield Line(
-        f"{name}: forward with {count} active adapters over base", ours / base, theirs / base,
+        f"{name}: {what} over base", ours / base, theirs / base,
         theirs / ours, limit, True,
     )  # fmt: skip
     allowed = 0.05 if next(model.parameters()).dtype == torch.bfloat16 else 1e-4

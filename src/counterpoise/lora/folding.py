@@ -72,12 +72,19 @@ class Scratch:
 
 
 def fold_weight(
-    original: Tensor, stack: Entries, *, dtype: torch.dtype, path: str, copy: bool, scratch: Scratch
+    original: Tensor,
+    stack: Entries,
+    *,
+    dtype: torch.dtype,
+    path: str,
+    copy: bool,
+    scratch: Scratch,
+    kept: Tensor | None = None,
 ) -> tuple[Tensor, Folding]:
     """W0 plus the whole stack, accumulated in `dtype` or wider and rounded once; and the way back.
 
-    The value lies in `scratch`. copy: keep all of W0. UsageError E_OVERFLOW if a finite weight would
-    become infinite or NaN.
+    The value lies in `scratch`. copy: keep all of W0. kept: the copy of it that there is already. UsageError
+    E_OVERFLOW if a finite weight would become infinite or NaN.
     """
     exact = wide_enough(dtype, original.dtype)
     with torch.inference_mode(False), torch.no_grad():
@@ -95,9 +102,11 @@ def fold_weight(
         )
         correction = None if found is None else found.correction()
         small = correction is not None and correction.nbytes <= LARGEST_SHARE * base.nbytes
-        kept = correction if correction is not None and small else base.clone()
+        whole = kept if kept is not None or small else base.clone()
+        back = correction if correction is not None and small else whole
+        assert back is not None
     here = (original.device, torch.get_num_threads())
-    return value, Folding(own, exact, *here, kept=kept, checksum=checksum(value))
+    return value, Folding(own, exact, *here, kept=back, checksum=checksum(value))
 
 
 def unfold_weight(
@@ -108,13 +117,8 @@ def unfold_weight(
     StateError E_ORIGINAL where it cannot be had: the weight was changed, or the machine computes otherwise.
     """
     with torch.inference_mode(False), torch.no_grad():
-        for threads in (
-            folding.threads,
-            1,
-            2,
-            4,
-            8,
-        ):  # the first is right unless somebody changed the library
+        # The first is right unless somebody changed the library.
+        for threads in (folding.threads, 1, 2, 4, 8):
             value = _recovered(weight, folding, threads=threads, scratch=scratch)
             if checksum(value) == wanted:
                 return value

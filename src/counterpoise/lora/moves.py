@@ -7,6 +7,7 @@ takes one layer's memory, and all or nothing.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import final
@@ -120,14 +121,20 @@ def _restacked(
 ) -> dict[str, Entries]:
     entries = dict(before)
     for path in touched:
-        stack = [entry for entry in entries.pop(path, ()) if entry.name not in changed]
-        for name in changed & mounts.keys():
-            update = mounts[name].updates.get(path)
-            if update is not None:
-                stack.append(Entry(name, update, mounts[name].strength))
+        stack = entries.pop(path, ())
+        for name in changed:  # one of hundreds, as a rule: the others stay where they are
+            at = bisect_left(stack, name, key=_name)
+            there = at < len(stack) and stack[at].name == name
+            update = mounts[name].updates.get(path) if name in mounts else None
+            own = () if update is None else (Entry(name, update, mounts[name].strength),)
+            stack = stack[:at] + own + stack[at + there :]
         if stack:
-            entries[path] = tuple(sorted(stack, key=lambda entry: entry.name))
+            entries[path] = stack
     return entries
+
+
+def _name(entry: Entry) -> str:
+    return entry.name
 
 
 def _beside(now: Record, sites: Sites, path: str, *, stack: Entries) -> StackAtWork:
@@ -188,8 +195,15 @@ def _next_weight(
     if folding is not None:
         original = unfold_weight(weight, folding, wanted=own.checksum, path=path, scratch=scratch)
     if new.folded and path in new.entries:
-        stack = new.entries[path]
-        return fold_weight(original, stack, dtype=new.dtype, path=path, copy=new.copies, scratch=scratch)
+        return fold_weight(
+            original,
+            new.entries[path],
+            dtype=new.dtype,
+            path=path,
+            copy=new.copies,
+            scratch=scratch,
+            kept=folding.kept if folding is not None and isinstance(folding.kept, Tensor) else None,
+        )
     if path not in new.entries and tensor_digest(original) != own.sha256:  # the layer is given back for good
         raise not_original(path)
     return original, None
