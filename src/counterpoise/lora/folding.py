@@ -20,6 +20,7 @@ from torch import Tensor
 
 from counterpoise.errors import StateError, UsageError
 from counterpoise.lora.correction import Correction, Differences
+from counterpoise.lora.correction_codes import Codes, CodeWriter
 from counterpoise.lora.lowrank import LowRank
 from counterpoise.lora.names import shown
 from counterpoise.lora.stack import Entries, dense_rest, needs_base, stacked, wide_enough
@@ -44,7 +45,7 @@ class Folding:
     exact: torch.dtype
     device: torch.device
     threads: int
-    kept: Correction | Tensor
+    kept: Correction | Codes | Tensor
     checksum: Checksum
 
     @property
@@ -91,7 +92,7 @@ def fold_weight(
         own = tuple(entry._replace(update=_snapshot(entry.update)) for entry in stack)
         base = original.detach().contiguous()
         copy = copy or needs_base(own)  # what is relative to W0 cannot be subtracted without it
-        found = None if copy else Differences(base.numel())
+        found = None if copy else _writer(base)
         value = scratch.take("folded", tuple(base.shape), dtype=base.dtype, device=base.device)
         _fold(
             base,
@@ -146,6 +147,12 @@ def refolded(original: Tensor, folding: Folding, *, path: str, scratch: Scratch)
     return value
 
 
+def _writer(base: Tensor) -> Differences | CodeWriter:
+    """Two bits a weight where that is little; of weights of two bytes, only those that differ."""
+    size = base.numel()
+    return Differences(size) if base.element_size() == 2 else CodeWriter(size, base)
+
+
 @final
 class _Sum:
     """A stack's sum, a band of rows at a time: the same bands give the same bits.
@@ -164,7 +171,7 @@ class _Sum:
         rows = base.shape[0] if base.numel() else 0
         self.width = base.numel() // max(1, rows)
         self._rest = None if rest is None else rest.reshape(rows, self.width)
-        step = max(1, BAND // max(1, self.width))
+        step = max(4, BAND // max(1, self.width) // 4 * 4)
         self.bands = [slice(i, min(i + step, rows)) for i in range(0, rows, step)]
         self._room = scratch.take("sum", (min(step, rows), self.width), dtype=exact, device=device)
 
@@ -179,7 +186,9 @@ class _Sum:
         return out if self._rest is None else out.add_(self._rest[band])
 
 
-def _fold(base: Tensor, value: Tensor, update: _Sum, *, found: Differences | None, path: str) -> None:
+def _fold(
+    base: Tensor, value: Tensor, update: _Sum, *, found: Differences | CodeWriter | None, path: str
+) -> None:
     """`value` = `base` plus the sum; `found` gathers what subtracting it again does not bring back."""
     if not update.acts:
         value.copy_(base)
