@@ -61,7 +61,8 @@ class Seal(NamedTuple):
 
 def seal(tensor: Tensor) -> Seal:
     """The seal of a weight as it is now."""
-    norm = torch.linalg.vector_norm(tensor.detach(), dtype=torch.float64)
+    wide = torch.promote_types(tensor.dtype, torch.float32)
+    norm = torch.linalg.vector_norm(tensor.detach(), dtype=wide)
     return Seal(tensor_digest(tensor), checksum(tensor), float(norm))
 
 

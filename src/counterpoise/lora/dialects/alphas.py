@@ -6,6 +6,7 @@ that a config states. (The per-layer alpha tensors are read with the layers, and
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ LARGEST_CONFIG = 4 * 2**20
 def read_config(path: Path) -> dict[str, Any]:
     """The decoded adapter_config.json at `path`; RefusedInputError E_CONFIG or E_DUP_KEY if it is none."""
     with opened(path) as file:
-        raw = file.read(LARGEST_CONFIG + 1)
+        # No more than there is: a read asks for all its memory at once.
+        raw = file.read(min(LARGEST_CONFIG, os.fstat(file.fileno()).st_size) + 1)
     if len(raw) > LARGEST_CONFIG:
         raise refuse(path, "E_CONFIG", f"is larger than {LARGEST_CONFIG} bytes: not an adapter's config")
     return strict_json(path, raw, what="the adapter config", code="E_CONFIG")
