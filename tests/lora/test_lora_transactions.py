@@ -105,10 +105,11 @@ def test_an_sdxl_adapter_on_sd15_is_told_apart():
         Host(model).mount(linear_adapter(path, width=2048, out=4))
 
 
+@pytest.mark.parametrize("copies", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_a_fold_that_overflows_is_refused_before_anything_is_written(dtype):
+def test_a_fold_that_overflows_is_refused_and_nothing_changes(dtype, copies):
     model = net(dtype)
-    host = Host(model)
+    host = Host(model, keep_copies=copies)
     layers = {p: LowRank(u.down * 100, u.up, u.alpha) for p, u in adapter_for(model).layers.items()}
     host.mount(Adapter(layers), name="a", allow_extreme=True)
     host.fold()
@@ -160,6 +161,37 @@ def test_an_exception_in_the_middle_of_any_write_undoes_the_move(model, monkeypa
         else:
             monkeypatch.setattr(module, "overwrite", real)
     assert host.state == "bare"
+    assert_bits(model, weights(net()))
+
+
+@pytest.mark.parametrize("when", [1, 3, 7])
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_exception_while_a_weight_is_written_in_place_undoes_the_move(model, monkeypatch, when, error):
+    """With W0 kept whole, a folded weight is written where it lies: half of it may be the new one."""
+    from counterpoise.lora import moves as module
+
+    host = Host(model, keep_copies=True)
+    host.mount(adapter_for(model), name="a")
+    host.mount(adapter_for(model, 2), name="b", strength=0.0)
+    host.fold()
+    before, real, count = picture_of(model), module.fold_weight, 0
+
+    def failing(*args, **kwargs):
+        nonlocal count
+        count += 1
+        made = real(*args, **kwargs)
+        if count == when:
+            made[0].flatten()[: made[0].numel() // 2] += 1
+            raise error("in the middle")
+        return made
+
+    monkeypatch.setattr(module, "fold_weight", failing)
+    with pytest.raises(error):
+        host.set_strengths({"a": 0.0, "b": 1.0})
+    monkeypatch.undo()
+    assert (picture_of(model), host.strengths) == (before, {"a": 1.0, "b": 0.0})
+    host.set_strengths({"a": 0.0, "b": 1.0})
+    host.restore()
     assert_bits(model, weights(net()))
 
 

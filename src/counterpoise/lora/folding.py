@@ -8,11 +8,11 @@ all layers of a move take turns in: a fold is bound by how often the weights go 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from math import prod
 from typing import final
 
 import torch
@@ -65,7 +65,7 @@ class Scratch:
         self, purpose: str, shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device
     ) -> Tensor:
         """An uninitialised tensor; the one that was taken for this purpose before is no longer good."""
-        size = prod(shape) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         flat = self._flat.get((purpose, device))
         if flat is None or flat.numel() < size:
             flat = self._flat[purpose, device] = torch.empty(size, dtype=torch.uint8, device=device)
@@ -81,11 +81,12 @@ def fold_weight(
     copy: bool,
     scratch: Scratch,
     kept: Tensor | None = None,
+    into: Tensor | None = None,
 ) -> tuple[Tensor, Folding]:
     """W0 plus the whole stack, accumulated in `dtype` or wider and rounded once; and the way back.
 
-    The value lies in `scratch`. copy: keep all of W0. kept: the copy of it that there is already. UsageError
-    E_OVERFLOW if a finite weight would become infinite or NaN.
+    The value lies in `scratch`, or in `into` (contiguous, not W0 itself). copy: keep all of W0. kept: the
+    copy of it that there is already. UsageError E_OVERFLOW if a finite weight would become infinite or NaN.
     """
     exact = wide_enough(dtype, original.dtype)
     with torch.inference_mode(False), torch.no_grad():
@@ -93,7 +94,9 @@ def fold_weight(
         base = original.detach().contiguous()
         copy = copy or needs_base(own)  # what is relative to W0 cannot be subtracted without it
         found = None if copy else _writer(base)
-        value = scratch.take("folded", tuple(base.shape), dtype=base.dtype, device=base.device)
+        value = into
+        if value is None:
+            value = scratch.take("folded", tuple(base.shape), dtype=base.dtype, device=base.device)
         _fold(
             base,
             value,
@@ -200,7 +203,8 @@ def _fold(
             torch.add(old, add, out=new)
         else:
             new.copy_(add + old)
-        if not bool(torch.stack(torch.aminmax(new)).isfinite().all()):
+        # The sum of large finite weights can be infinite, so it only acquits.
+        if not math.isfinite(float(new.sum(dtype=update.exact))):
             _check_finite(new, old, path)
         if found is not None:
             found.add(old, _without(new, add), begin=band.start * update.width)

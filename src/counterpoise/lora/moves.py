@@ -155,10 +155,15 @@ def carry_out(
     scratch = Scratch()
     try:
         for path in paths:
+            whole = _whole(now, sites, path)
+            if whole is not None:
+                begun.append(path)  # from here on the weight may be half the new one
             value, folding = _next_weight(now, new, sites, path, scratch=scratch)
-            begun.append(path)  # from here on the weight may be either: the undoing asks its bytes
+            if whole is None:
+                begun.append(path)  # from here on the weight may be either: the undoing asks its bytes
             _note(foldings, path, folding)
-            overwrite(sites[path].weight, value)
+            if value.data_ptr() != sites[path].weight.data_ptr():
+                overwrite(sites[path].weight, value)
         for beside in new.hooks.values():
             beside.attach()
         for path, beside in now.hooks.items():
@@ -195,6 +200,7 @@ def _next_weight(
     if folding is not None:
         original = unfold_weight(weight, folding, wanted=own.checksum, path=path, scratch=scratch)
     if new.folded and path in new.entries:
+        whole = _whole(now, sites, path)
         return fold_weight(
             original,
             new.entries[path],
@@ -203,10 +209,20 @@ def _next_weight(
             copy=new.copies,
             scratch=scratch,
             kept=folding.kept if folding is not None and isinstance(folding.kept, Tensor) else None,
+            # With W0 at hand a half-written weight can be made again, so the way through memory is saved.
+            into=None if whole is None else weight.detach(),
         )
     if path not in new.entries and tensor_digest(original) != own.sha256:  # the layer is given back for good
         raise not_original(path)
     return original, None
+
+
+def _whole(now: Record, sites: Sites, path: str) -> Tensor | None:
+    """All of W0 as a folded layer keeps it, where the weight can be written in place; else None."""
+    folding, weight = now.foldings.get(path), sites[path].weight
+    if folding is None or not isinstance(folding.kept, Tensor) or weight.is_inference():
+        return None
+    return folding.kept if weight.is_contiguous() and weight.device == folding.kept.device else None
 
 
 def _take_back(now: Record, sites: Sites, path: str, *, folding: Folding | None, own: Seal) -> None:
