@@ -54,6 +54,7 @@ class Host:
         self._model = model
         self._pager = None if memory_budget is None else Pager(memory_budget)
         self._layout = Layout.of(model)
+        self._tied: Mapping[str, str] = {}
         self._now = Record(copies=bool(keep_copies))
 
     @property
@@ -109,7 +110,8 @@ class Host:
         checked = check_strength(name, strength)
         if not self._now.mounts:  # parts of a bare model may have been replaced since
             self._layout = Layout.of(self._model)
-        check_fit(adapter, self._layout, tied=tied_layers(self._layout))
+            self._tied = tied_layers(self._layout)
+        check_fit(adapter, self._layout, tied=self._tied)
         check_reach(adapter, checked)
         if not allow_extreme:
             norms = {path: own.norm for path, own in self._now.seals.items()}
