@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import struct
@@ -33,7 +34,7 @@ from counterpoise.lora.stack import Entries, Entry, dense_update, stacked
 from counterpoise.lora.update import Update
 
 PROVENANCE = "counterpoise.folded"
-_BLOCK = 2**25  # bytes of a weight that are in memory at a time
+_BLOCK = 2**20  # bytes of a weight that are in memory at a time: little enough for a core's cache
 
 Progress = Callable[[int, int], None]
 
@@ -282,15 +283,17 @@ def _fold_tensor(
         if source.readinto(raw) != len(raw):  # type: ignore[attr-defined]
             raise OSError("the checkpoint was cut short while it was being read")
         weight = torch.frombuffer(raw, dtype=dtype).reshape(count, *slot.shape[1:])
+        wide = weight.to(exact).reshape(count, -1)
+        squares += float(torch.linalg.vector_norm(wide)) ** 2
         value = weight
         if pair is not None:
             down, up = (factor.flatten(1) for factor in pair)
-            value = torch.addmm(weight.to(exact).flatten(1), up[begin : begin + count], down).to(dtype)
+            value = torch.addmm(wide, up[begin : begin + count], down).to(dtype)
         elif not factors:
             mixed = dense_update(entries, device=weight.device, dtype=exact, base=weight)
-            value = weight if mixed is None else (weight.to(exact) + mixed).to(dtype)
-        _check_finite(value, weight.reshape(value.shape), key)
-        squares += float(torch.linalg.vector_norm(weight, dtype=torch.float64)) ** 2
+            value = weight if mixed is None else (wide + mixed.reshape(count, -1)).to(dtype)
+        if not math.isfinite(float(value.sum(dtype=exact))):  # a sum only acquits
+            _check_finite(value, weight.reshape(value.shape), key)
         _write(sink, value.contiguous().flatten().view(torch.uint8).numpy().data)
     if not extreme:
         _check_extreme(entries, squares**0.5, key)
