@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import torch
-from torch import Tensor
 
 from counterpoise.errors import CounterpoiseError, EnvironmentLackError, RefusedInputError, UsageError
 from counterpoise.lora.adapter import Adapter
 from counterpoise.lora.container import DTYPES, Header, Slot, opened, read_header, refuse
 from counterpoise.lora.fit import check_strength
+from counterpoise.lora.folding import check_finite
 from counterpoise.lora.kinds import LowRank, parted
 from counterpoise.lora.lowrank import FACTOR_DTYPES
 from counterpoise.lora.names import nearest, shown
@@ -293,7 +293,7 @@ def _fold_tensor(
             mixed = dense_update(entries, device=weight.device, dtype=exact, base=weight)
             value = weight if mixed is None else (wide + mixed.reshape(count, -1)).to(dtype)
         if not math.isfinite(float(value.sum(dtype=exact))):  # a sum only acquits
-            _check_finite(value, weight.reshape(value.shape), key)
+            check_finite(value, weight.reshape(value.shape), key)
         _write(sink, value.contiguous().flatten().view(torch.uint8).numpy().data)
     if not extreme:
         _check_extreme(entries, squares**0.5, key)
@@ -305,12 +305,6 @@ def _check_extreme(entries: Entries, base: float, key: str) -> None:
         if delta is not None and is_extreme(delta, base):
             reason = f"a delta of {shown(key)} is {delta / base:.3g} times as long as its weight"
             raise RefusedInputError(f"{reason}; if that is meant, --allow-extreme folds it", code="E_EXTREME")
-
-
-def _check_finite(value: Tensor, weight: Tensor, key: str) -> None:
-    if not bool((value.isfinite() | ~weight.isfinite()).all()):
-        reason = f"folding into {shown(key)} exceeds what {value.dtype} holds; lower the strength"
-        raise UsageError(reason, code="E_OVERFLOW")
 
 
 def _copy_company(source: Path, out: Path, weights: set[Path]) -> None:

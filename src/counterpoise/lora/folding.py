@@ -205,7 +205,7 @@ def _fold(
             new.copy_(add + old)
         # The sum of large finite weights can be infinite, so it only acquits.
         if not math.isfinite(float(new.sum(dtype=update.exact))):
-            _check_finite(new, old, path)
+            check_finite(new, old, path)
         if found is not None:
             found.add(old, _without(new, add), begin=band.start * update.width)
 
@@ -240,7 +240,8 @@ def _snapshot(update: Update) -> Update:
     return deepcopy(update)
 
 
-def _check_finite(value: Tensor, original: Tensor, path: str) -> None:
+def check_finite(value: Tensor, original: Tensor, path: str) -> None:
+    """UsageError E_OVERFLOW if a weight of `original` that is finite is not so in `value`."""
     if not bool((value.isfinite() | ~original.isfinite()).all()):
         biggest = torch.finfo(original.dtype).max
         reason = f"folding into {shown(path)} exceeds what {original.dtype} holds ({biggest:g})"

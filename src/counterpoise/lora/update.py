@@ -145,6 +145,42 @@ def same_tensors(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
     )
 
 
+class Around(ABC):
+    """A kind that wraps another update and has that one's alpha, rank, scale and shape."""
+
+    kind: ClassVar[str]
+    inner: Update
+
+    def __post_init__(self) -> None:
+        fault = self.fault()
+        if fault is not None:
+            raise UsageError(f"{self.kind} update: {fault[1]}", code=fault[0])
+
+    @abstractmethod
+    def fault(self) -> Fault | None:
+        """See `Update`."""
+
+    @property
+    def alpha(self) -> float:
+        """The inner update's."""
+        return self.inner.alpha
+
+    @property
+    def rank(self) -> int:
+        """The inner update's."""
+        return self.inner.rank
+
+    @property
+    def scale(self) -> float:
+        """The inner update's."""
+        return self.inner.scale
+
+    @property
+    def weight_shape(self) -> Shape:
+        """The inner update's."""
+        return self.inner.weight_shape
+
+
 class Factored(ABC):
     """A kind made of named tensors and an alpha; its rules are static, so that a file is judged unread."""
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from counterpoise.errors import UsageError
 from counterpoise.lora.update import (
     Approximation,
+    Around,
     Fault,
     Shape,
     Update,
@@ -22,7 +23,7 @@ from counterpoise.lora.update import (
 
 @final
 @dataclass(frozen=True, eq=False)
-class Biased:
+class Biased(Around):
     """`inner`'s Delta W, and `bias` [out] for the bias.
 
     `scaled`: times the inner scale, as PEFT's lora_B.bias (lora_bias=True); else as it is, as the diff_b
@@ -34,31 +35,6 @@ class Biased:
     inner: Update
     bias: Tensor
     scaled: bool = True
-
-    def __post_init__(self) -> None:
-        fault = self.fault()
-        if fault is not None:
-            raise UsageError(f"{self.kind} update: {fault[1]}", code=fault[0])
-
-    @property
-    def alpha(self) -> float:
-        """The inner update's."""
-        return self.inner.alpha
-
-    @property
-    def rank(self) -> int:
-        """The inner update's."""
-        return self.inner.rank
-
-    @property
-    def scale(self) -> float:
-        """The inner update's."""
-        return self.inner.scale
-
-    @property
-    def weight_shape(self) -> Shape:
-        """The inner update's."""
-        return self.inner.weight_shape
 
     @property
     def bias_delta(self) -> Tensor:

@@ -12,6 +12,7 @@ from counterpoise.errors import UsageError
 from counterpoise.lora.lowrank import nearest_to
 from counterpoise.lora.update import (
     Approximation,
+    Around,
     Fault,
     Shape,
     Update,
@@ -38,7 +39,7 @@ def magnitude_fault(magnitude: Shape, weight: Shape) -> Fault | None:
 
 @final
 @dataclass(frozen=True, eq=False)
-class DoRA:
+class DoRA(Around):
     """W = magnitude * V / |V| with V = W0 + inner's Delta W (arXiv:2402.09353, Eq. 5).
 
     `magnitude` is [out, 1, ...], lengths of the rows of V (PEFT; LyCORIS with wd_on_out), or [1, in, ...],
@@ -49,31 +50,6 @@ class DoRA:
 
     inner: Update
     magnitude: Tensor
-
-    def __post_init__(self) -> None:
-        fault = self.fault()
-        if fault is not None:
-            raise UsageError(f"{self.kind} update: {fault[1]}", code=fault[0])
-
-    @property
-    def alpha(self) -> float:
-        """The inner update's."""
-        return self.inner.alpha
-
-    @property
-    def rank(self) -> int:
-        """The inner update's."""
-        return self.inner.rank
-
-    @property
-    def scale(self) -> float:
-        """The inner update's."""
-        return self.inner.scale
-
-    @property
-    def weight_shape(self) -> Shape:
-        """The inner update's."""
-        return self.inner.weight_shape
 
     @property
     def bias_delta(self) -> Tensor | None:
