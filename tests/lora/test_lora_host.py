@@ -11,6 +11,8 @@ from lora_cases import DTYPES, adapter_for, assert_bits, net, picture, picture_o
 from counterpoise.errors import UsageError
 from counterpoise.lora import Adapter, Host
 
+pytestmark = pytest.mark.usefixtures("fold_way")
+
 
 @pytest.fixture
 def model():

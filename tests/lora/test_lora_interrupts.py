@@ -10,6 +10,8 @@ from lora_cases import adapter_for, assert_bits, net, picture, weights
 
 from counterpoise.lora import Host, trainable
 
+pytestmark = pytest.mark.usefixtures("fold_way")
+
 MOVES = {
     "mount": (False, lambda h, c: h.mount(c, name="c")),
     "mount while folded": (True, lambda h, c: h.mount(c, name="c")),

@@ -9,23 +9,26 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from lora_cases import DTYPES, adapter_for, assert_bits, net, picture, weights
 
 from counterpoise.lora import Host
+from counterpoise.lora.compiled import rows
 
 NAMES = st.sampled_from(["a", "b", "c"])
 STRENGTHS = st.sampled_from([0.0, 1.0, -0.7, 0.3, 2.5, 1e-7])
 PATHS = [None, ["fc", "conv"], ["grouped", "fc", "block.fc"]]
 REFERENCE = net()
+USUAL = rows.LEAST, rows._BLOCK
 ADAPTERS = {name: adapter_for(REFERENCE, i, rank=i + 1, paths=PATHS[i]) for i, name in enumerate("abc")}
 
 
 class Moves(RuleBasedStateMachine):
     """The model of a host is a dictionary of strengths and a flag."""
 
-    @initialize(dtype=st.sampled_from(DTYPES))
-    def begin(self, dtype):
+    @initialize(dtype=st.sampled_from(DTYPES), in_rows=st.booleans(), copies=st.booleans())
+    def begin(self, dtype, in_rows, copies):
+        rows.LEAST, rows._BLOCK = 1 if in_rows else 2**62, 16
         self.dtype = dtype
         self.model = net(dtype)
         self.before = weights(self.model)
-        self.host = Host(self.model)
+        self.host = Host(self.model, keep_copies=copies)
         self.base = self.host.fingerprint()
         self.mounted: dict[str, float] = {}
         self.folded = False
@@ -97,11 +100,12 @@ class Moves(RuleBasedStateMachine):
         if hasattr(self, "host"):
             self.host.restore()
             assert_bits(self.model, self.before)
+        rows.LEAST, rows._BLOCK = USUAL
 
 
 TestMoves = Moves.TestCase
 TestMoves.settings = settings(
-    max_examples=20,
+    max_examples=40,
     stateful_step_count=15,
     deadline=None,
     derandomize=True,

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from counterpoise.errors import StateError, UsageError
+from counterpoise.lora.compiled.rows import ChangedError, Rows, usable
 from counterpoise.lora.correction import Correction, Differences
 from counterpoise.lora.correction_codes import Codes, CodeWriter
 from counterpoise.lora.lowrank import LowRank
@@ -38,15 +39,17 @@ class Folding:
 
     stack: in factors of its own, so that nobody can change them before they are subtracted again.
     exact: what the sum was accumulated in. device, threads: a product of floats has the same bits only
-    where it is computed alike. checksum: of the folded weight.
+    where it is computed alike. checksum: of the folded weight; None while it is being folded. rows: what
+    folded it in place, row by row, and then keeps W0 too, unless that is kept whole.
     """
 
     stack: Entries
     exact: torch.dtype
     device: torch.device
     threads: int
-    kept: Correction | Codes | Tensor
-    checksum: Checksum
+    kept: Correction | Codes | Rows | Tensor
+    checksum: Checksum | None
+    rows: Rows | None = None
 
     @property
     def nbytes(self) -> int:
@@ -113,6 +116,57 @@ def fold_weight(
     return value, Folding(own, exact, *here, kept=back, checksum=checksum(value))
 
 
+def fold_in_rows(
+    weight: Tensor, stack: Entries, *, dtype: torch.dtype, copy: bool, kept: Tensor | None
+) -> Folding | None:
+    """How the stack will be folded in place by rows, if it can be; nothing is written yet.
+
+    kept: the copy of W0 that there is already; else, with `copy`, the weight as it is becomes it.
+    """
+    exact = wide_enough(dtype, weight.dtype)
+    acting = [entry for entry in stack if entry.strength != 0.0]
+    if not usable(weight, exact=exact) or not all(isinstance(entry.update, LowRank) for entry in acting):
+        return None
+    pair = stacked(stack, device=weight.device, dtype=exact)
+    if pair is None:
+        return None
+    with torch.inference_mode(False), torch.no_grad():
+        rows = Rows(weight, pair, keep=not copy)
+        whole = (weight.detach().clone() if kept is None else kept) if copy else rows
+    return Folding((), exact, weight.device, 1, kept=whole, checksum=None, rows=rows)
+
+
+def fold_rows(
+    weight: Tensor, folding: Folding, *, before: Folding | None, wanted: Checksum, path: str
+) -> Folding:
+    """Carry out what `fold_in_rows` made, from W0 or from what `before` folded in rows; as it then is.
+
+    UsageError E_OVERFLOW, StateError E_ORIGINAL, ChangedError: the weight is then to be taken back.
+    """
+    rows, kept = folding.rows, folding.kept
+    assert rows is not None
+    if isinstance(kept, Tensor):
+        sums, infinite = rows.fold(weight, source=kept, over=None if before is None else before.rows)
+    elif before is not None:
+        assert isinstance(before.kept, Rows)
+        back, sums, infinite = rows.replace(weight, before.kept)
+        if back is None or back.after != wanted.words:
+            raise not_original(path)
+    else:
+        sums, infinite = rows.fold(weight)
+    if sums is None or sums.before != wanted.words:
+        if before is None:
+            raise ChangedError
+        raise not_original(path)
+    if infinite:
+        raise _overflow(weight, path)
+    if kept is rows and rows.nbytes > LARGEST_SHARE * weight.nbytes:
+        rows.unfold(weight)
+        kept = weight.detach().clone()
+        rows.again(weight)
+    return replace(folding, kept=kept, checksum=wanted._replace(words=sums.after))
+
+
 def unfold_weight(
     weight: Tensor, folding: Folding, *, wanted: Checksum, path: str, scratch: Scratch
 ) -> Tensor:
@@ -126,7 +180,7 @@ def unfold_weight(
             value = _recovered(weight, folding, threads=threads, scratch=scratch)
             if checksum(value) == wanted:
                 return value
-            if isinstance(folding.kept, Tensor):
+            if isinstance(folding.kept, Tensor | Rows):
                 break
     raise not_original(path)
 
@@ -141,12 +195,20 @@ def refolded(original: Tensor, folding: Folding, *, path: str, scratch: Scratch)
     """The folded weight again, by the bytes that it had; StateError E_ORIGINAL where they cannot be had."""
     with torch.inference_mode(False), torch.no_grad(), _threads(folding.threads):
         base = original.detach().to(folding.device).contiguous()
-        value = scratch.take("folded", tuple(base.shape), dtype=base.dtype, device=base.device)
-        update = _Sum(folding.stack, base, device=base.device, exact=folding.exact, scratch=scratch)
-        _fold(base, value, update, found=None, path=path)
+        if folding.rows is not None:
+            value = folding.rows.refolded(base)
+        else:
+            value = _refolded(base, folding, path=path, scratch=scratch)
     if checksum(value) != folding.checksum:
         reason = f"the folded weight of {shown(path)} cannot be computed again; reload the model"
         raise StateError(reason, code="E_ORIGINAL")
+    return value
+
+
+def _refolded(base: Tensor, folding: Folding, *, path: str, scratch: Scratch) -> Tensor:
+    value = scratch.take("folded", tuple(base.shape), dtype=base.dtype, device=base.device)
+    update = _Sum(folding.stack, base, device=base.device, exact=folding.exact, scratch=scratch)
+    _fold(base, value, update, found=None, path=path)
     return value
 
 
@@ -218,6 +280,8 @@ def _without(folded: Tensor, add: Tensor) -> Tensor:
 def _recovered(weight: Tensor, folding: Folding, *, threads: int, scratch: Scratch) -> Tensor:
     if isinstance(folding.kept, Tensor):
         return folding.kept
+    if isinstance(folding.kept, Rows):
+        return folding.kept.unfolded(weight)
     folded = weight.detach().to(folding.device).contiguous()
     value = scratch.take("original", tuple(folded.shape), dtype=folded.dtype, device=folded.device)
     with _threads(threads):
@@ -243,9 +307,13 @@ def _snapshot(update: Update) -> Update:
 def check_finite(value: Tensor, original: Tensor, path: str) -> None:
     """UsageError E_OVERFLOW if a weight of `original` that is finite is not so in `value`."""
     if not bool((value.isfinite() | ~original.isfinite()).all()):
-        biggest = torch.finfo(original.dtype).max
-        reason = f"folding into {shown(path)} exceeds what {original.dtype} holds ({biggest:g})"
-        raise UsageError(f"{reason}; lower the strength or use a wider dtype", code="E_OVERFLOW")
+        raise _overflow(original, path)
+
+
+def _overflow(weight: Tensor, path: str) -> UsageError:
+    biggest = torch.finfo(weight.dtype).max
+    reason = f"folding into {shown(path)} exceeds what {weight.dtype} holds ({biggest:g})"
+    return UsageError(f"{reason}; lower the strength or use a wider dtype", code="E_OVERFLOW")
 
 
 @contextmanager

@@ -267,13 +267,11 @@ class Host:
         new, paths = plan(
             now, self._layout.places, mounts, target=replace(now, folded=folded, dtype=dtype or now.dtype)
         )
-        if not trust:
-            check_unchanged(now, self._layout.places, (path for path in paths if path in now.entries))
 
         def settle(record: Record) -> None:
             self._now = record
 
-        carry_out(now, new, self._layout.places, paths, settle=settle)
+        carry_out(now, new, self._layout.places, paths, settle=settle, trust=trust)
         if self._pager is not None:
             mounted = sorted(self._now.mounts.items(), key=lambda item: (item[1].strength == 0.0, item[0]))
             try:

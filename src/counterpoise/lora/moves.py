@@ -17,7 +17,18 @@ from torch import Tensor
 
 from counterpoise.errors import StateError
 from counterpoise.lora.adapter import Adapter
-from counterpoise.lora.folding import Folding, Scratch, fold_weight, not_original, refolded, unfold_weight
+from counterpoise.lora.compiled.rows import ChangedError, Rows, reachable
+from counterpoise.lora.compiled.together import Task, together
+from counterpoise.lora.folding import (
+    Folding,
+    Scratch,
+    fold_in_rows,
+    fold_rows,
+    fold_weight,
+    not_original,
+    refolded,
+    unfold_weight,
+)
 from counterpoise.lora.gates import Gates
 from counterpoise.lora.kinds import parted
 from counterpoise.lora.layers import Site, join
@@ -87,9 +98,13 @@ def check_unchanged(now: Record, sites: Sites, paths: Iterable[str], *, prove: b
         if checksum(weight) != (own.checksum if folding is None else folding.checksum) or (
             prove and folding is None and tensor_digest(weight) != own.sha256
         ):
-            since = "it was folded" if folding is not None else "the first mount"
-            reason = f"the weight of {shown(path)} was changed by others since {since}"
-            raise StateError(f"{reason}; undo that change, or call restore(force=True)", code="E_CHANGED")
+            raise _changed(now, path)
+
+
+def _changed(now: Record, path: str) -> StateError:
+    since = "it was folded" if path in now.foldings else "the first mount"
+    reason = f"the weight of {shown(path)} was changed by others since {since}"
+    return StateError(f"{reason}; undo that change, or call restore(force=True)", code="E_CHANGED")
 
 
 def plan(
@@ -143,27 +158,24 @@ def _beside(now: Record, sites: Sites, path: str, *, stack: Entries) -> StackAtW
 
 
 def carry_out(
-    now: Record, new: Record, sites: Sites, paths: Iterable[str], *, settle: Callable[[Record], None]
+    now: Record,
+    new: Record,
+    sites: Sites,
+    paths: Iterable[str],
+    *,
+    settle: Callable[[Record], None],
+    trust: bool = False,
 ) -> None:
     """Write `paths`, hook, and `settle` the new record; after any exception all is as before.
 
-    Raises what folding and unfolding raise. `settle` is the last thing tried: an interrupt finds either
-    all of the move done or none of it.
+    Raises what folding and unfolding raise, and, without `trust`, what `check_unchanged` does: each layer is
+    asked when its turn comes, so that it goes through memory once. `settle` is the last thing tried: an
+    interrupt finds either all of the move done or none of it.
     """
     foldings = dict(now.foldings)
     begun: list[str] = []
-    scratch = Scratch()
     try:
-        for path in paths:
-            whole = _whole(now, sites, path)
-            if whole is not None:
-                begun.append(path)  # from here on the weight may be half the new one
-            value, folding = _next_weight(now, new, sites, path, scratch=scratch)
-            if whole is None:
-                begun.append(path)  # from here on the weight may be either: the undoing asks its bytes
-            _note(foldings, path, folding)
-            if value.data_ptr() != sites[path].weight.data_ptr():
-                overwrite(sites[path].weight, value)
+        _write(now, new, sites, paths, begun=begun, foldings=foldings, trust=trust)
         for beside in new.hooks.values():
             beside.attach()
         for path, beside in now.hooks.items():
@@ -182,10 +194,93 @@ def carry_out(
         raise
 
 
-def _note(foldings: dict[str, Folding], path: str, folding: Folding | None) -> None:
+def _write(
+    now: Record,
+    new: Record,
+    sites: Sites,
+    paths: Iterable[str],
+    *,
+    begun: list[str],
+    foldings: dict[str, Folding],
+    trust: bool,
+) -> None:
+    """Write the layers; begun: those that may not be as they were now, foldings: what is known of them."""
+    rest, tasks, scratch = [], [], Scratch()
+    for path in paths:
+        task = _in_rows(now, new, sites, path, foldings=foldings, trust=trust)
+        if task is None:
+            rest.append(path)
+        else:
+            tasks.append(task)
+            begun.append(path)  # from here on any block may be either: the undoing asks each
+    together(tasks)
+    for path in rest:
+        if not trust and path in now.entries:
+            check_unchanged(now, sites, [path])
+        _through_memory(now, new, sites, path, begun=begun, foldings=foldings, scratch=scratch)
+
+
+def _in_rows(
+    now: Record, new: Record, sites: Sites, path: str, *, foldings: dict[str, Folding], trust: bool
+) -> Task | None:
+    """What writes a layer where it lies, row by row; None where that is not possible."""
+    weight, before, own = sites[path].weight, now.foldings.get(path), _seal(now, new, path)
+    kept = None if before is None else before.kept
+    old = kept if isinstance(kept, Rows) else None
+    whole = kept if isinstance(kept, Tensor) and new.copies else None
+    if kept is not None and old is None and whole is None:
+        return None  # W0 comes back by a way through memory
+    if old is not None and not reachable(weight):
+        return None
+    fresh = None
+    if new.folded and path in new.entries:
+        stack = new.entries[path]
+        fresh = fold_in_rows(weight, stack, dtype=new.dtype, copy=new.copies, kept=whole)
+    if fresh is None and (old is None or (new.folded and path in new.entries)):
+        return None
+    noted = before if fresh is None else fresh
+    assert noted is not None
+    foldings[path] = noted
+
+    def write() -> None:
+        try:
+            if fresh is not None:
+                foldings[path] = fold_rows(weight, fresh, before=before, wanted=own.checksum, path=path)
+                return
+            assert old is not None
+            sums = old.unfold(weight)
+        except ChangedError:
+            raise (not_original(path) if trust else _changed(now, path)) from None
+        proven = path in new.entries or tensor_digest(weight) == own.sha256  # the latter: given back for good
+        if sums is None or sums.after != own.checksum.words or not proven:
+            raise not_original(path)
+        del foldings[path]
+
+    return write
+
+
+def _through_memory(
+    now: Record,
+    new: Record,
+    sites: Sites,
+    path: str,
+    *,
+    begun: list[str],
+    foldings: dict[str, Folding],
+    scratch: Scratch,
+) -> None:
+    """Write a layer from memory where it was worked out."""
+    whole = _whole(now, sites, path)
+    if whole is not None:
+        begun.append(path)  # from here on the weight may be half the new one
+    value, folding = _next_weight(now, new, sites, path, scratch=scratch)
+    if whole is None:
+        begun.append(path)  # from here on the weight may be either: the undoing asks its bytes
     foldings.pop(path, None)
     if folding is not None:
         foldings[path] = folding
+    if value.data_ptr() != sites[path].weight.data_ptr():
+        overwrite(sites[path].weight, value)
 
 
 def _seal(now: Record, new: Record, path: str) -> Seal:
@@ -226,10 +321,24 @@ def _whole(now: Record, sites: Sites, path: str) -> Tensor | None:
 
 
 def _take_back(now: Record, sites: Sites, path: str, *, folding: Folding | None, own: Seal) -> None:
+    """Make a layer's weight what it was before the move; folding: what is noted of it by now."""
     weight, before, scratch = sites[path].weight, now.foldings.get(path), Scratch()
     if checksum(weight) == (own.checksum if before is None else before.checksum):
         return
+    fresh = None if folding is before else folding
     original: Tensor = weight
-    if folding is not None:
-        original = unfold_weight(weight, folding, wanted=own.checksum, path=path, scratch=scratch)
-    overwrite(weight, original if before is None else refolded(original, before, path=path, scratch=scratch))
+    if before is not None and isinstance(before.kept, Tensor):
+        original = before.kept
+    elif fresh is not None and isinstance(fresh.kept, Rows):
+        fresh.kept.unfold(weight)  # rows that the move had not come to are still as `before` has them
+    elif fresh is not None and isinstance(fresh.kept, Tensor):
+        original = fresh.kept  # whatever it was: others may have changed it since the first mount
+    elif fresh is not None:
+        original = unfold_weight(weight, fresh, wanted=own.checksum, path=path, scratch=scratch)
+    if before is not None and isinstance(before.kept, Rows) and original is weight:
+        before.kept.again(weight)
+    elif before is not None and before.rows is not None and fresh is not None and fresh.rows is not None:
+        before.rows.again(weight, source=original, after=fresh.rows)
+    else:
+        value = original if before is None else refolded(original, before, path=path, scratch=scratch)
+        overwrite(weight, value)

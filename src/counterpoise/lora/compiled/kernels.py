@@ -1,0 +1,451 @@
+"""Folding and unfolding blocks of rows of a weight where it lies.
+
+A block is either W0's or folded, as `folded` says, and a call changes both together: it cannot be interrupted
+in between, and any call can be made again. What subtracting the product again does not bring back is noted
+first: two bits a weight (`codes`) of four-byte weights, and in `notes` what those cannot hold; of two-byte
+weights every difference in `notes`.
+
+Weights are seen as integers of their own width; `kind` says which floats those are. No fastmath: sums are
+rounded in the order that is written here, so a block has the same bits on every machine and for every number
+of threads, and a product can be subtracted again. All of it is one file, since numba's cache does not notice
+that another file has changed. Loops are written so that a compiler makes vectors of them: slices rather than
+offsets, flags rather than counts, different arrays for what is read and what is written.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, types
+from numba.extending import intrinsic
+
+FLOAT32, BFLOAT16, FLOAT16 = 0, 1, 2
+BEFORE, AFTER, DONE, USED, OVERFLOW = 0, 1, 2, 3, 4
+"""What a report holds: sums of the blocks' words before and after, blocks changed, notes used, overflows."""
+REPORT = 5
+ENDED, FULL, CHANGED = 0, 1, 2
+"""How a call ended: whole; before a block that `notes` had no room for, or that others had changed."""
+
+_TILE = 512  # columns of `down` worked on at a time, so that they stay in a core's first cache
+_SKIP = 255  # a gap of so many weights without a note
+
+compiled = njit(nogil=True, cache=True)
+
+
+@intrinsic
+def _fused(context, a, b, c):
+    """a * b + c in float32, rounded once, whatever the processor."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.fma(*arguments)
+
+    return types.float32(types.float32, types.float32, types.float32), generate
+
+
+@compiled
+def _product(up, down, sums, first):
+    """sums [n, width] = up[first : first + n] [n, rank] @ down [rank, width], in the order of ranks."""
+    rows, width = sums.shape
+    rank = up.shape[1]
+    for begin in range(0, width, _TILE):
+        end = min(begin + _TILE, width)
+        for i in range(rows):
+            out, u = sums[i, begin:end], up[first + i]
+            out[:] = 0
+            k = 0
+            while k + 8 <= rank:  # eight at a time: the sums are read and written once for them
+                d0, d1 = down[k, begin:end], down[k + 1, begin:end]
+                d2, d3 = down[k + 2, begin:end], down[k + 3, begin:end]
+                d4, d5 = down[k + 4, begin:end], down[k + 5, begin:end]
+                d6, d7 = down[k + 6, begin:end], down[k + 7, begin:end]
+                u0, u1, u2, u3 = u[k], u[k + 1], u[k + 2], u[k + 3]
+                u4, u5, u6, u7 = u[k + 4], u[k + 5], u[k + 6], u[k + 7]
+                for j in range(end - begin):
+                    low = _fused(u1, d1[j], _fused(u0, d0[j], out[j]))
+                    low = _fused(u3, d3[j], _fused(u2, d2[j], low))
+                    low = _fused(u5, d5[j], _fused(u4, d4[j], low))
+                    out[j] = _fused(u7, d7[j], _fused(u6, d6[j], low))
+                k += 8
+            while k < rank:
+                d, own = down[k, begin:end], u[k]
+                for j in range(end - begin):
+                    out[j] = _fused(own, d[j], out[j])
+                k += 1
+
+
+@compiled
+def _float(bits):
+    return np.int32(bits).view(np.float32)
+
+
+@compiled
+def _bits(number):
+    return np.float32(number).view(np.int32)
+
+
+@compiled
+def _brain(number):
+    """The bits of a float32 as bfloat16, rounded to nearest, ties to even."""
+    bits = _bits(number)
+    rounded = np.int32(bits + np.int32(0x7FFF + ((bits >> 16) & 1))) >> 16
+    missing = np.int32((bits >> 16) | 0x40)  # NaN: rounding could carry it into infinity
+    found = missing if np.int32(bits & 0x7FFFFFFF) > np.int32(0x7F800000) else np.int32(rounded)
+    return np.int32(found & 0xFFFF)
+
+
+@compiled
+def _half(number):
+    """The bits of a float32 as float16, rounded to nearest, ties to even."""
+    bits = _bits(number)
+    size = np.int32(bits & 0x7FFFFFFF)
+    normal = np.int32(np.int32(size - 0x38000000 + 0xFFF + ((size >> 13) & 1)) >> 13)
+    # Below 2^-14, adding a half leaves the fraction in the lowest bits, rounded by the adder.
+    small = np.int32(_bits(_float(size) + np.float32(0.5)) - 0x3F000000)
+    large = np.int32(0x7E00) if size > np.int32(0x7F800000) else np.int32(0x7C00)
+    found = np.int32(large if size >= np.int32(0x47800000) else normal)
+    found = small if size < np.int32(0x38800000) else found
+    return np.int32(((bits >> 16) & 0x8000) | found)
+
+
+@compiled
+def _of_half(word):
+    """The float32 that the bits of a float16 stand for."""
+    # The product moves the exponent's bias; it is exact, for subnormals too.
+    size = _bits(_float(np.int32(word & 0x7FFF) << 13) * np.float32(2.0**112))
+    size |= np.int32(0x7F800000) if (word & 0x7C00) == 0x7C00 else np.int32(0)
+    return _float(size | np.int32(word & 0x8000) << 16)
+
+
+@compiled
+def _add(words, kind, add, new):
+    """new [width] int32 = round(words + add)."""
+    if kind == FLOAT32:
+        for j in range(new.size):
+            new[j] = _bits(_float(words[j]) + add[j])
+    elif kind == BFLOAT16:
+        for j in range(new.size):
+            new[j] = _brain(_float(np.int32(words[j]) << 16) + add[j])
+    else:
+        for j in range(new.size):
+            new[j] = _half(_of_half(np.int32(words[j])) + add[j])
+
+
+@compiled
+def _subtract(words, kind, add, new):
+    """new [width] int32 = round(words - add): of a sum, nearly what was added to."""
+    if kind == FLOAT32:
+        for j in range(new.size):
+            new[j] = _bits(_float(words[j]) - add[j])
+    elif kind == BFLOAT16:
+        for j in range(new.size):
+            new[j] = _brain(_float(np.int32(words[j]) << 16) - add[j])
+    else:
+        for j in range(new.size):
+            new[j] = _half(_of_half(np.int32(words[j])) - add[j])
+
+
+@compiled
+def _add_and_miss(words, kind, add, new, off):
+    """`_add`, and off [width or more] int32: by how much `_subtract` misses `words`, of four bytes at most 2
+    either way. Returns whether any of it needs a note."""
+    flag = np.int32(0)
+    if kind == FLOAT32:
+        for j in range(new.size):
+            total = np.float32(_float(words[j]) + add[j])
+            new[j] = _bits(total)
+            missed = np.int32(words[j] - _bits(total - add[j]))
+            step = min(max(missed, np.int32(-2)), np.int32(2))
+            off[j] = step
+            flag |= np.int32((step >> 1) & ~step & 1)
+    elif kind == BFLOAT16:
+        for j in range(new.size):
+            word = np.int32(words[j])
+            total = _brain(_float(word << 16) + add[j])
+            new[j] = total
+            step = np.int32(word - _brain(_float(total << 16) - add[j]))
+            off[j] = step
+            flag |= step
+    else:
+        for j in range(new.size):
+            word = np.int32(words[j])
+            total = _half(_of_half(word) + add[j])
+            new[j] = total
+            step = np.int32(word - _half(_of_half(total) - add[j]))
+            off[j] = step
+            flag |= step
+    return flag != 0
+
+
+@compiled
+def total(words):
+    """The sum of int64 words, modulo 2^64."""
+    found = np.int64(0)
+    for j in range(words.size):
+        found += words[j]
+    return found
+
+
+@compiled
+def _code(off, codes):
+    # A byte holds a weight of each quarter of the block, so that packing and unpacking are vector work.
+    quarter = codes.size
+    for j in range(quarter):
+        low = (off[j] & 3) | (off[j + quarter] & 3) << 2
+        codes[j] = low | (off[j + 2 * quarter] & 3) << 4 | (off[j + 3 * quarter] & 3) << 6
+
+
+@compiled
+def _decode(codes, off):
+    quarter = codes.size
+    for j in range(quarter):
+        code = np.int32(codes[j])
+        off[j] = ((code & 3) ^ 2) - 2
+        off[j + quarter] = (((code >> 2) & 3) ^ 2) - 2
+        off[j + 2 * quarter] = (((code >> 4) & 3) ^ 2) - 2
+        off[j + 3 * quarter] = (((code >> 6) & 3) ^ 2) - 2
+
+
+@compiled
+def _need_notes(lanes, wide, found):
+    """found[:n], n: the places that need a note. lanes: a block's codes or steps as uint64, looked over eight
+    bytes at a time, and then without a branch that a processor could guess wrongly."""
+    n = 0
+    for i in range(lanes.size):
+        lane = lanes[i]
+        if wide:
+            lane = (lane >> np.uint64(1)) & ~lane & np.uint64(0x5555555555555555)  # the code 2
+            if lane:
+                for place in range(32):
+                    found[n] = 32 * i + place
+                    n += np.int64((lane >> np.uint64(2 * place)) & np.uint64(1))
+        elif lane:
+            for place in range(8):
+                found[n] = 8 * i + place
+                n += np.int64(((lane >> np.uint64(8 * place)) & np.uint64(255)) != np.uint64(0))
+    return n
+
+
+@compiled
+def _note(off, old, lanes, quarter, found, notes, used):
+    """Append a note for each weight that needs one: a gap, then its words (where there are codes), or a step,
+    or 0 and its words. Returns how much of `notes` is then used, or -1 where it has no room."""
+    wide = quarter > 0
+    many = _need_notes(lanes, wide, found)
+    if used + 5 * many + old.size // _SKIP + 1 > notes.size:
+        return -1
+    last = -1
+    for at in range(many):
+        place = found[at]
+        gap = place - last - 1
+        while gap >= _SKIP:
+            notes[used] = _SKIP
+            used += 1
+            gap -= _SKIP
+        notes[used] = gap
+        last = place
+        j = (place >> 2) + (place & 3) * quarter if wide else np.int64(place)
+        if wide:
+            notes[used + 1] = old[j] & 255
+            notes[used + 2] = (old[j] >> 8) & 255
+            notes[used + 3] = (old[j] >> 16) & 255
+            notes[used + 4] = (old[j] >> 24) & 255
+            used += 5
+        elif -128 < off[j] < 128:
+            notes[used + 1] = off[j] & 255
+            used += 2
+        else:
+            notes[used + 1] = 0
+            notes[used + 2] = old[j] & 255
+            notes[used + 3] = (old[j] >> 8) & 255
+            used += 4
+    return used
+
+
+@compiled
+def _obey(words, quarter, notes, begin, end):
+    """Put right the words of a block that its notes name."""
+    at, place = begin, -1
+    while at < end:
+        gap = np.int64(notes[at])
+        at += 1
+        if gap == _SKIP:
+            place += _SKIP
+            continue
+        place += gap + 1
+        if quarter:
+            low = np.int32(notes[at]) | np.int32(notes[at + 1]) << 8
+            high = np.int32(notes[at + 2]) << 16 | np.int32(notes[at + 3]) << 24
+            words[(place >> 2) + (place & 3) * quarter] = low | high
+            at += 4
+        elif notes[at] != 0:
+            words[place] += ((np.int32(notes[at]) & 255) ^ 128) - 128
+            at += 1
+        else:
+            words[place] = np.int32(notes[at + 1]) | np.int32(notes[at + 2]) << 8
+            at += 3
+
+
+@compiled
+def _squeeze(off, steps):
+    """steps uint8: nonzero where `off` is."""
+    for j in range(off.size):
+        steps[j] = np.uint8(off[j] != 0)
+
+
+@compiled
+def _infinite(new, old, kind):
+    """Whether a weight that was finite is not so any more."""
+    top = np.int32(0x7F800000 if kind == FLOAT32 else 0x7C00 if kind == FLOAT16 else 0x7F80)
+    positive = np.int32(0x7FFFFFFF if kind == FLOAT32 else 0x7FFF)
+    largest = np.int32(0)
+    for j in range(new.size):
+        largest = max(largest, np.int32(new[j] & positive))
+    if largest < top:
+        return False
+    lost = np.int64(0)
+    for j in range(new.size):
+        lost += np.int64((new[j] & top) == top) & np.int64((np.int32(old[j]) & top) != top)
+    return lost > 0
+
+
+@compiled
+def work_memory(block, width):
+    """What a block of rows is worked on in: its product [block, width], and flat its new words, how far off
+    those are, the places that need notes, and, as bytes, which are off."""
+    size = -(-block * width // 32) * 32
+    new, off, found = np.empty(size, np.int32), np.zeros(size, np.int32), np.empty(size, np.int32)
+    return np.empty((block, width), np.float32), new, off, found, np.zeros(size, np.uint8)
+
+
+@compiled
+def _fold_block(b, source, target, kind, pair, state, memory, keep, report):
+    """Fold block `b`; False, with nothing done, where there is no room for its notes."""
+    folded, codes, counts, notes, sums_of = state
+    sums, new, off, found, steps = memory
+    up, down = pair
+    block, width = sums.shape
+    first = b * block
+    rows = min(block, up.shape[0] - first)
+    begin, size = first * width, rows * width
+    words, out = source[0][begin : begin + size], target[0][begin : begin + size]
+    per = source[0].size // source[1].size  # weights in eight bytes
+    begin8, end8 = begin // per, (begin + size) // per
+    _product(up, down, sums[:rows], first)
+    add = sums[:rows].reshape(size)
+    if keep:
+        quarter = -(-size // 32) * 8 if kind == FLOAT32 else 0
+        padded = off[: -(-size // 32) * 32]
+        padded[size:] = 0
+        needed = _add_and_miss(words, kind, add, new[:size], padded)
+        if quarter:
+            _code(padded, codes[b, :quarter])
+        used = report[USED]
+        if needed:
+            if quarter:
+                lanes = codes[b, :quarter].view(np.uint64)
+            else:
+                _squeeze(padded, steps[: padded.size])
+                lanes = steps[: padded.size].view(np.uint64)
+            used = _note(padded, words, lanes, quarter, found, notes, used)
+            if used < 0:
+                return False
+        counts[b] = used - report[USED]
+        report[USED] = used
+    else:
+        _add(words, kind, add, new[:size])
+    report[OVERFLOW] |= _infinite(new[:size], words, kind)
+    report[BEFORE] += total(source[1][begin8:end8])
+    for j in range(size):
+        out[j] = new[j]
+    sums_of[b] = total(target[1][begin8:end8])
+    report[AFTER] += sums_of[b]
+    report[DONE] += 1
+    folded[b] = 1
+    return True
+
+
+@compiled
+def _unfold_block(b, at, target, kind, pair, state, memory, report):
+    """Give block `b` its W0 back, whose notes begin at `at`; False, with nothing done, if it was changed."""
+    folded, codes, counts, notes, sums_of = state
+    sums, new, off, _, _ = memory
+    up, down = pair
+    block, width = sums.shape
+    first = b * block
+    rows = min(block, up.shape[0] - first)
+    begin, size = first * width, rows * width
+    words = target[0][begin : begin + size]
+    per = target[0].size // target[1].size
+    begin8, end8 = begin // per, (begin + size) // per
+    if total(target[1][begin8:end8]) != sums_of[b]:
+        return False
+    _product(up, down, sums[:rows], first)
+    fresh = new[:size]
+    _subtract(words, kind, sums[:rows].reshape(size), fresh)
+    quarter = -(-size // 32) * 8 if kind == FLOAT32 else 0
+    if quarter:
+        _decode(codes[b, :quarter], off)
+        for j in range(size):
+            fresh[j] += off[j]
+    _obey(fresh, quarter, notes, at, at + counts[b])
+    for j in range(size):
+        words[j] = fresh[j]
+    report[AFTER] += total(target[1][begin8:end8])
+    report[DONE] += 1
+    folded[b] = 0
+    return True
+
+
+@compiled
+def _unchanged(b, target, memory, sums):
+    block, width = memory[0].shape
+    room = block * width * target[1].size // target[0].size
+    return total(target[1][b * room : (b + 1) * room]) == sums[b]
+
+
+@compiled
+def fold(source, target, kind, pair, state, memory, keep, old, report):
+    """target = round(source + up @ down), block by block, where they are not folded.
+
+    source, target: (words [rows * width], the same as int64); they may be one memory. pair: up [rows, rank],
+    down [rank, width], float32. state: (folded uint8 [blocks], codes uint8 [blocks, a multiple of 8, or 0 for
+    two-byte weights], counts int32 [blocks] (bytes of notes), notes uint8, sums int64 [blocks] of the folded
+    words). memory: of `work_memory`. keep: fill codes, counts and notes. old: the sums of the blocks that
+    are overwritten, if they are not the source's. Returns how it ended.
+    """
+    for b in range(state[0].size):
+        if state[0][b]:
+            continue
+        if old.size and not _unchanged(b, target, memory, old):
+            return CHANGED
+        if not _fold_block(b, source, target, kind, pair, state, memory, keep, report):
+            return FULL
+    return ENDED
+
+
+@compiled
+def unfold(target, kind, pair, state, memory, report):
+    """Give the folded blocks their W0 back; arguments and returns as `fold`."""
+    at = 0
+    for b in range(state[0].size):
+        if state[0][b] and not _unfold_block(b, at, target, kind, pair, state, memory, report):
+            return CHANGED
+        at += state[2][b]
+    return ENDED
+
+
+@compiled
+def exchange(target, kind, old, new, memory, reports):
+    """From one folding to another, block by block while they lie in a cache; returns as `fold`.
+
+    old, new: (pair, state) of each; reports: one each.
+    """
+    at = 0
+    for b in range(old[1][0].size):
+        if old[1][0][b] and not _unfold_block(b, at, target, kind, old[0], old[1], memory, reports[0]):
+            return CHANGED
+        at += old[1][2][b]
+        if not new[1][0][b] and not _fold_block(
+            b, target, target, kind, new[0], new[1], memory, True, reports[1]
+        ):
+            return FULL
+    return ENDED
