@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from counterpoise.lora.compiled import kernels, rows
 from counterpoise.lora.compiled.rows import ChangedError, Rows, usable
-from counterpoise.lora.compiled.together import together
+from counterpoise.lora.threads import together
 from counterpoise.lora.weights import checksum
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]

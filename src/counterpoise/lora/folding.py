@@ -9,8 +9,6 @@ all layers of a move take turns in: a fold is bound by how often the weights go 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import final
@@ -25,6 +23,7 @@ from counterpoise.lora.correction_codes import Codes, CodeWriter
 from counterpoise.lora.lowrank import LowRank
 from counterpoise.lora.names import shown
 from counterpoise.lora.stack import Entries, dense_rest, needs_base, stacked, wide_enough
+from counterpoise.lora.threads import torch_threads
 from counterpoise.lora.update import Update
 from counterpoise.lora.weights import Checksum, checksum
 
@@ -193,7 +192,7 @@ def not_original(path: str) -> StateError:
 
 def refolded(original: Tensor, folding: Folding, *, path: str, scratch: Scratch) -> Tensor:
     """The folded weight again, by the bytes that it had; StateError E_ORIGINAL where they cannot be had."""
-    with torch.inference_mode(False), torch.no_grad(), _threads(folding.threads):
+    with torch.inference_mode(False), torch.no_grad(), torch_threads(folding.threads):
         base = original.detach().to(folding.device).contiguous()
         if folding.rows is not None:
             value = folding.rows.refolded(base)
@@ -284,7 +283,7 @@ def _recovered(weight: Tensor, folding: Folding, *, threads: int, scratch: Scrat
         return folding.kept.unfolded(weight)
     folded = weight.detach().to(folding.device).contiguous()
     value = scratch.take("original", tuple(folded.shape), dtype=folded.dtype, device=folded.device)
-    with _threads(threads):
+    with torch_threads(threads):
         update = _Sum(folding.stack, folded, device=folding.device, exact=folding.exact, scratch=scratch)
         if update.acts:
             before, after = folded.view(-1, update.width), value.view(-1, update.width)
@@ -314,15 +313,3 @@ def _overflow(weight: Tensor, path: str) -> UsageError:
     biggest = torch.finfo(weight.dtype).max
     reason = f"folding into {shown(path)} exceeds what {weight.dtype} holds ({biggest:g})"
     return UsageError(f"{reason}; lower the strength or use a wider dtype", code="E_OVERFLOW")
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if count != before:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        if count != before:
-            torch.set_num_threads(before)

@@ -18,7 +18,6 @@ from torch import Tensor
 from counterpoise.errors import StateError
 from counterpoise.lora.adapter import Adapter
 from counterpoise.lora.compiled.rows import ChangedError, Rows, reachable
-from counterpoise.lora.compiled.together import Task, together
 from counterpoise.lora.folding import (
     Folding,
     Scratch,
@@ -34,6 +33,7 @@ from counterpoise.lora.kinds import parted
 from counterpoise.lora.layers import Site, join
 from counterpoise.lora.names import shown
 from counterpoise.lora.stack import Entries, Entry, StackAtWork, low_rank_where_exact
+from counterpoise.lora.threads import Task, together
 from counterpoise.lora.update import Update
 from counterpoise.lora.weights import Seal, checksum, overwrite, seal, tensor_digest
 

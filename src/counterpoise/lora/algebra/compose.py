@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -33,6 +34,7 @@ from counterpoise.lora.algebra.report import Kept, overall
 from counterpoise.lora.algebra.sketch import leading
 from counterpoise.lora.lowrank import LowRank
 from counterpoise.lora.names import nearest, shown
+from counterpoise.lora.threads import together, torch_threads
 
 
 @final
@@ -97,12 +99,18 @@ def compose(
     ordered = Members(tuple(given.adapters[i] for i in order), tuple(given.strengths[i] for i in order))
     names = [prints[i] for i in order]
     made: dict[str, tuple[LowRank, Kept, tuple[float, float]]] = {}
-    with torch.inference_mode(False), torch.no_grad():
-        for path in ordered.paths():
+
+    def one(path: str) -> None:
+        with torch.inference_mode(False), torch.no_grad():
             known = None if checked is None else tuple(checked[i][path] for i in order)
             layer = ordered.layer(path, names, rank=rank, seed=seed, covariances=known)
             if layer is not None:
                 made[path] = _composed(layer, row, options)
+
+    paths, threads = list(ordered.paths()), torch.get_num_threads()
+    with torch_threads(1):  # small matrices: a thread a layer, where several on one would wait for each other
+        together([partial(one, path) for path in paths], threads=threads)
+    made = {path: made[path] for path in paths if path in made}
     if not made:
         raise UsageError("every strength or alpha is 0: nothing is left to compose", code="E_STRENGTH")
     said = [{"fingerprint": prints[i], "strength": given.strengths[i]} for i in order]

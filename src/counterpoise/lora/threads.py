@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 from threading import Event
 
@@ -16,11 +17,27 @@ import torch
 Task = Callable[[], None]
 
 
-def together(tasks: Sequence[Task]) -> None:
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """For a block, torch's operations use so many threads."""
+    before = torch.get_num_threads()
+    if count != before:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if count != before:
+            torch.set_num_threads(before)
+
+
+def together(tasks: Sequence[Task], *, threads: int | None = None) -> None:
     """Do all tasks, begun in their order. When one raises, or an interrupt comes, no other is begun, and what
-    is in hand is ended before the first exception is raised: nothing runs on behind it."""
+    is in hand is ended before the first exception is raised: nothing runs on behind it.
+
+    threads: how many at most; by default as many as torch uses.
+    """
     stop, left = Event(), iter(tasks)
-    others = min(torch.get_num_threads(), len(tasks)) - 1
+    others = min(torch.get_num_threads() if threads is None else threads, len(tasks)) - 1
     if others <= 0:
         for task in left:
             task()
@@ -51,7 +68,7 @@ def _work(left: Iterator[Task], stop: Event) -> None:
 
 @lru_cache(maxsize=1)
 def _pool(_process: int, threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="counterpoise-fold")
+    return ThreadPoolExecutor(threads, thread_name_prefix="counterpoise")
 
 
 def _settle(futures: Sequence[Future[None]], stop: Event) -> None:
