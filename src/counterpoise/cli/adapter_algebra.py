@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from counterpoise.cli import console
+from counterpoise.lora.header import check_header
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,6 +50,7 @@ def compose(
     as_json: AsJson = False,
 ) -> None:
     """Make one adapter of several."""
+    _check(adapters)
     from counterpoise.cli import adapter_tables
     from counterpoise.lora import Adapter
     from counterpoise.lora import compose as compose_adapters
@@ -82,6 +84,7 @@ def resize(
     as_json: AsJson = False,
 ) -> None:
     """Make an adapter smaller: give one of --rank, --error and --energy."""
+    _check([adapter])
     from counterpoise.cli import adapter_tables
     from counterpoise.lora import Adapter
     from counterpoise.lora import resize as resize_adapter
@@ -130,6 +133,7 @@ def interference(
     as_json: AsJson = False,
 ) -> None:
     """How adapters get in each other's way, and strengths under which they do not."""
+    _check(adapters)
     from counterpoise.cli import adapter_tables
     from counterpoise.lora import Adapter
     from counterpoise.lora import interference as weigh
@@ -178,3 +182,8 @@ def _matrices(paths: list[Path] | None) -> list[dict[str, Tensor]] | None:
         with state_of(path) as state:
             found.append({name: state.read(name) for name in state.shapes})
     return found
+
+
+def _check(adapters: list[Path]) -> None:
+    for file in adapters:  # before torch is imported, which takes longer than to refuse
+        check_header(file)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from counterpoise.cli import console
+from counterpoise.lora.header import check_header
 
 if TYPE_CHECKING:
     from counterpoise.audit.probe import Probe
@@ -32,6 +33,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Tell an adapter's dialect, kinds, effective scales and norms, and what is odd about it."""
+    check_header(file)  # before torch is imported, which takes longer than to refuse
     from counterpoise.lora.inspection import inspect_adapter
 
     if probe and model is None:
@@ -80,6 +82,7 @@ def convert(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Write an adapter in another dialect: the same tensors and scales, under other names."""
+    check_header(source)
     from counterpoise.lora.conversion import convert_adapter
 
     done = convert_adapter(source, target, dialect=dialect, model=_model(model), low_rank=low_rank, rank=rank)

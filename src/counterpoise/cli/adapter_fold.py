@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from counterpoise.cli import console
+from counterpoise.lora.header import check_header
 
 
 def register(app: typer.Typer) -> None:
@@ -34,10 +35,12 @@ def fold(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Fold adapters into a checkpoint on disk, in bounded memory; goes on where it was interrupted."""
+    chosen = [_with_strength(text) for text in adapters]
+    for path, _ in chosen:
+        check_header(Path(path))  # before torch is imported, which takes longer than to refuse
     from counterpoise.lora import Adapter
     from counterpoise.lora.checkpoint import fold_checkpoint
 
-    chosen = [_with_strength(text) for text in adapters]
     loaded = [(Adapter.load(path), strength) for path, strength in chosen]
     with console.bars() as bars:
         written = fold_checkpoint(

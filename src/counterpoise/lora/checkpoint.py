@@ -23,9 +23,10 @@ import torch
 
 from counterpoise.errors import CounterpoiseError, EnvironmentLackError, RefusedInputError, UsageError
 from counterpoise.lora.adapter import Adapter
-from counterpoise.lora.container import DTYPES, Header, Slot, opened, read_header, refuse
+from counterpoise.lora.container import DTYPES
 from counterpoise.lora.fit import check_strength
 from counterpoise.lora.folding import check_finite
+from counterpoise.lora.header import Header, Slot, opened, read_header, refuse
 from counterpoise.lora.kinds import LowRank, parted
 from counterpoise.lora.lowrank import FACTOR_DTYPES
 from counterpoise.lora.names import nearest, shown

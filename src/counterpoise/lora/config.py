@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from counterpoise.lora.container import refuse
+from counterpoise.lora.header import refuse
 from counterpoise.lora.names import shown
 from counterpoise.lora.update import Update, is_finite_number
 

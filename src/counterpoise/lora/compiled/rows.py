@@ -9,16 +9,17 @@ anywhere is undone or finished by the same calls. A call works on one thread and
 from __future__ import annotations
 
 from copy import copy
-from typing import NamedTuple, final
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-try:
+if TYPE_CHECKING:
     from counterpoise.lora.compiled import kernels
-except ImportError:  # numba lags behind Python's newest version; torch's own operations then do the work
-    kernels = None  # type: ignore[assignment]
+else:
+    kernels = None  # until a weight needs them: importing numba takes half a second
 
 LEAST = 2**16
 """Weights from which a layer is folded so: below, the calls cost more than the sums."""
@@ -42,13 +43,24 @@ class ChangedError(Exception):
 def usable(weight: Tensor, *, exact: torch.dtype) -> bool:
     """Whether a weight can be folded in place by rows, with sums in float32."""
     return (
-        kernels is not None
-        and exact == torch.float32
+        exact == torch.float32
         and weight.dtype in (torch.float32, torch.bfloat16, torch.float16)
         and weight.numel() >= LEAST
         and (weight.numel() // weight.shape[0]) * weight.element_size() % 8 == 0
         and reachable(weight)
+        and _loaded()
     )
+
+
+@lru_cache(maxsize=1)
+def _loaded() -> bool:
+    """Load the kernels; False where numba lags behind the newest Python: torch then does the work."""
+    global kernels  # noqa: PLW0603
+    try:
+        from counterpoise.lora.compiled import kernels
+    except ImportError:
+        return False
+    return True
 
 
 def reachable(weight: Tensor) -> bool:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from counterpoise.lora.config import layer_alphas
-from counterpoise.lora.container import Header, opened, refuse, strict_json
+from counterpoise.lora.header import Header, opened, refuse, strict_json
 from counterpoise.lora.names import shown
 
 # The header fields that belong to the container, not to the adapter's own metadata.

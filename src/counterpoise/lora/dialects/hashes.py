@@ -15,7 +15,8 @@ from typing import BinaryIO
 
 from torch import Tensor
 
-from counterpoise.lora.container import Header, header_bytes, tensor_bytes
+from counterpoise.lora.container import header_bytes, tensor_bytes
+from counterpoise.lora.header import Header
 from counterpoise.lora.names import shown
 
 MODEL_HASH = "sshs_model_hash"

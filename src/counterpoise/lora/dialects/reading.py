@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, final
 from torch import Tensor
 
 from counterpoise.errors import UsageError
-from counterpoise.lora.container import DTYPES, Header, opened, read_header, read_tensor, refuse
+from counterpoise.lora.container import DTYPES, read_tensor
 from counterpoise.lora.dialects.alphas import (
     agreed_alpha,
     check_header_alpha,
@@ -27,6 +27,7 @@ from counterpoise.lora.dialects.hashes import check_hash
 from counterpoise.lora.dialects.metadata import own_metadata
 from counterpoise.lora.dialects.roles import Roles, stems_of, twice
 from counterpoise.lora.dialects.spellings import PEFT_PREFIX, flat_prefix, meanings, split_component
+from counterpoise.lora.header import Header, opened, read_header, refuse
 from counterpoise.lora.kinds import UPDATE_KINDS, Biased, DoRA, UpdateKind
 from counterpoise.lora.kinds.rows import take_rows, unfused
 from counterpoise.lora.names import shown

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from counterpoise.lora.container import refuse
+from counterpoise.lora.header import refuse
 from counterpoise.lora.names import nearest, shown
 
 Roles = dict[str, str]
