@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from counterpoise.lora.host import Host
     from counterpoise.lora.layers import match_layers
     from counterpoise.lora.lowrank import LowRank
-    from counterpoise.lora.trainable import Trainable, trainable
+    from counterpoise.lora.trainables import Trainable, trainable
     from counterpoise.lora.training import DivergedError, Schedule
 
 _ROOMS = {
@@ -39,7 +39,7 @@ _ROOMS = {
     "counterpoise.lora.host": ("Host",),
     "counterpoise.lora.layers": ("match_layers",),
     "counterpoise.lora.lowrank": ("LowRank",),
-    "counterpoise.lora.trainable": (
+    "counterpoise.lora.trainables": (
         "Trainable",
         "trainable",
     ),

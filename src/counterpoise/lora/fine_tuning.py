@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from counterpoise.errors import UsageError
 from counterpoise.lora.adapter import Adapter
 from counterpoise.lora.layers import roots
-from counterpoise.lora.trainable import Trainable
+from counterpoise.lora.trainables import Trainable
 from counterpoise.lora.training import Groups, Log, Processes, Progress, Schedule, minimise
 
 
