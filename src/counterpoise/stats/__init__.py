@@ -5,7 +5,7 @@ ValueError: what users wrote has been checked before it gets here. docs/statisti
 """
 
 from .association import Association, association_test
-from .betting import mean_interval
+from .betting import log_wealth, mean_interval
 from .clusters import clustered_distance, clustered_score, clustered_shares
 from .distance import fair_floor, floor_corrected, total_variation, total_variation_bounds
 from .eprocess import in_simplex_sequence, log_e_path, log_e_target, log_e_target_worst
@@ -67,6 +67,7 @@ __all__ = [
     "log_e_target",
     "log_e_target_worst",
     "log_e_within",
+    "log_wealth",
     "mean_interval",
     "multinomial_intervals",
     "p_from_e",

@@ -13,11 +13,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.optimize import brentq
 from scipy.special import logsumexp
 
 from .checks import alpha_of
 from .estimate import Estimate
-from .inversion import border
+
+FEW = 2000
+# Evidence beyond the level by more than this is as good as infinite to a search for the level.
+BEYOND = 50.0
+PRECISION = 1e-12
 
 
 def _bets() -> tuple[np.ndarray, np.ndarray]:
@@ -50,10 +55,14 @@ def log_wealth_above(deviations: ArrayLike, counts: ArrayLike, *, least: ArrayLi
     """ln of the e-process against "the deviations have a mean of at most 0"; least: the lowest possible."""
     scaled = np.asarray(deviations, dtype=float) / -np.asarray(least, dtype=float)[..., None]
     counted = np.asarray(counts, dtype=float)
-    # A bet at a time: arrays of counts may be long, the bets are 40.
-    logs = [
-        weight + _gain(counted, np.log1p(bet * scaled)) for bet, weight in zip(BETS, LOG_WEIGHTS, strict=True)
-    ]
+    if counted.size < FEW:
+        ndim = max(counted.ndim, scaled.ndim)
+        gains = np.log1p(BETS.reshape(-1, *[1] * ndim) * scaled)
+        logs = LOG_WEIGHTS.reshape(-1, *[1] * (ndim - 1)) + (counted * gains).sum(axis=-1)
+    else:
+        # A bet at a time: arrays of counts may be long, the bets are 40.
+        pairs = zip(BETS, LOG_WEIGHTS, strict=True)
+        logs = np.stack([weight + _gain(counted, np.log1p(bet * scaled)) for bet, weight in pairs])
     return np.asarray(logsumexp(logs, axis=0))
 
 
@@ -66,11 +75,20 @@ def convex_interval(
 ) -> tuple[float, float]:
     """The candidates in `span` whose e-process stays below 1/alpha; `log_e` is convex-like around `value`."""
 
-    def keep(candidate: np.ndarray) -> np.ndarray:
-        return np.array([log_e(float(x)) < -math.log(alpha) for x in candidate])
+    level = -math.log(alpha)
 
-    low, high = border(keep, np.array([value, value]), np.array(span))
-    return float(low), float(high)
+    def excess(candidate: float) -> float:
+        return min(log_e(candidate), level + BEYOND) - level
+
+    def end(limit: float) -> float:
+        if limit == value or excess(limit) < 0.0:
+            return limit
+        width = abs(limit - value)
+        # Outwards by what the root may miss, so that nothing kept is left out.
+        root = float(brentq(excess, value, limit, xtol=PRECISION * width))
+        return root + math.copysign(PRECISION * width, limit - value)
+
+    return end(span[0]), end(span[1])
 
 
 def mean_interval(

@@ -54,7 +54,7 @@ def _exact(distances: np.ndarray, n: int, t: np.ndarray) -> np.ndarray:
     order = np.argsort(reached)
     # Sums in another order differ in the last place: a tie must count.
     from_here = np.append(np.exp(logs)[order][::-1].cumsum()[::-1], 0.0)
-    return from_here[np.searchsorted(reached[order], distances * (1.0 - 1e-12) - 1e-12)]
+    return np.minimum(from_here, 1.0)[np.searchsorted(reached[order], distances * (1.0 - 1e-12) - 1e-12)]
 
 
 def p_outside(counts: ArrayLike, target: ArrayLike, *, tolerance: float, abstained: int = 0) -> np.ndarray:

@@ -118,10 +118,10 @@ def _fixed_rule(
         possible = t > 0.0
 
         def rejected(counts: np.ndarray) -> np.ndarray:
-            seen = counts[:, ~possible].any(axis=1)
-            return (
-                seen | (p_target(counts[:, possible], t[possible]) <= alpha) if possible.sum() > 1 else seen
-            )
+            seen = np.asarray(counts[:, ~possible].any(axis=1))
+            if possible.sum() < 2:
+                return seen
+            return np.logical_or(seen, p_target(counts[:, possible], t[possible]) <= alpha)
 
         return rejected
     if fair:
