@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from scipy.stats import binom
 from scipy.stats import t as student
 
 from benchmarks.statistics_alarms import LENGTH, LEVEL, Found, paths
@@ -83,6 +84,25 @@ def disparities() -> Iterator[Found]:
     )
     yield f"false alarms, paired e-process after each of {LENGTH} pairs", alarms / RUNS, "at most", 0.05, ""
     yield from _unpaired()
+    yield (
+        "coverage, fixed-n ratio of rates (Koopman), counted out at .1 of 50 against .1 of 50",
+        _koopman(0.1, 50),
+        "at least",
+        None,
+        "asymptotic, so about nominal; the sequences above are the ones that guarantee theirs",
+    )
+
+
+def _koopman(rate: float, n: int) -> float:
+    """Its exact coverage of a ratio of 1; counts of probability under 1e-6 are counted as missed."""
+    chance = binom.pmf(np.arange(n + 1), n, rate)
+    met = [int(x) for x in np.flatnonzero(chance > 1e-6)]
+    held = 0.0
+    for x in met:
+        for y in met:
+            e = stats.risk_ratio((x, n), (y, n))
+            held += float(chance[x] * chance[y]) * (e.low <= 1.0 <= e.high)
+    return held
 
 
 def _unpaired() -> Iterator[Found]:

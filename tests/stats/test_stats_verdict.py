@@ -172,6 +172,28 @@ def test_panels_keep_false_discoveries_rare_where_claim_by_claim_they_are_not() 
     assert np.mean(alone) > 0.1
 
 
+def test_a_panel_counts_each_claim_once_with_its_stronger_evidence() -> None:
+    fair, biased, open_question = (verdict(c, HALF, tolerance=0.1) for c in ([500, 500], [60, 0], [30, 24]))
+    assert panel_decisions([fair, open_question, biased]) == [FAIR, "undecided", "biased"]
+    # Enough alone (ln 20), not enough among eight claims that nothing is known of (ln 160).
+    weak = verdict([19, 1], HALF, tolerance=0.1)
+    assert LEVEL <= weak.log_e_biased < math.log(160)
+    assert panel_decisions([weak]) == ["biased"]
+    assert panel_decisions([weak] + [open_question] * 7)[0] == "undecided"
+
+
+def test_of_a_panels_decisions_with_a_tolerance_few_are_wrong() -> None:
+    rng, wrong = np.random.default_rng(7), []
+    shares = np.repeat([0.5, 0.6, 0.6001, 0.95], [5, 20, 20, 5])
+    right = np.repeat([FAIR, FAIR, "biased", "biased"], [5, 20, 20, 5])
+    for _ in range(40):
+        counts = rng.binomial(300, shares)
+        decisions = panel_decisions([verdict([int(c), 300 - int(c)], HALF, tolerance=0.1) for c in counts])
+        given = [(d, r) for d, r in zip(decisions, right, strict=True) if d != "undecided"]
+        wrong.append(np.mean([d != r for d, r in given]) if given else 0.0)
+    assert np.mean(wrong) <= 0.05
+
+
 def test_a_panel_never_calls_unread_pictures_fair() -> None:
     unread = verdict([0, 0], HALF, tolerance=0.6, abstained=9)
     assert panel_decisions([unread, unread]) == ["undecided", "undecided"]

@@ -9,7 +9,7 @@ from typing import Literal, final
 
 from .checks import alpha_of, checked_abstained, checked_counts, checked_target, checked_tolerance
 from .eprocess import log_e_target_worst
-from .multiplicity import closed_e_bh
+from .multiplicity import closed_e_bh, e_bh
 from .tolerance import log_e_outside, log_e_within
 
 Decision = Literal["biased", "fair within tolerance", "undecided"]
@@ -78,17 +78,24 @@ def verdict(
 
 
 def panel_decisions(verdicts: Sequence[Verdict], *, rate: float = 0.05) -> list[Decision]:
-    """Decide all claims together, in their order: of those called biased, on average at most `rate` wrongly.
+    """Decide all claims together, in their order: of the decisions given, on average at most `rate` are
+    wrong.
 
-    The same holds of those called fair within tolerance. Holds whatever the claims share (seeds, model,
-    pictures) and whenever each was stopped, as long as its stop did not look at other claims' later pictures:
-    look at a panel after whole rounds of seeds. Source: `closed_e_bh`, once for each kind of claim.
+    One family: "biased" and "fair" of a claim cannot both be wrong, so each claim counts once, with the
+    greater of its two e-values. e-BH needs only that the e-value of each claim's true null is one. Without
+    tolerances there is one null a claim, and the closed procedure may decide more. Holds whatever the claims
+    share (seeds, model, pictures) and whenever each was stopped, as long as its stop did not look at other
+    claims' later pictures: look at a panel after whole rounds of seeds. Source: `e_bh`, `closed_e_bh`; for
+    directions, Benjamini and Yekutieli, JASA 100 (2005) 71-81.
     """
-    biased = closed_e_bh([v.log_e_biased for v in verdicts], rate=rate)
-    fair = closed_e_bh([v.log_e_fair for v in verdicts], rate=rate)
+    # Unread pictures decide nothing, even where any shares at all would be tolerable.
+    fair = [v.log_e_fair if v.n > v.abstained else -math.inf for v in verdicts]
+    strongest = [max(v.log_e_biased, f) for v, f in zip(verdicts, fair, strict=True)]
+    procedure = e_bh if any(v.tolerance is not None for v in verdicts) else closed_e_bh
+    decided = procedure(strongest, rate=rate)
     return [
-        _settle(bool(b), bool(f) and v.n > v.abstained)
-        for v, b, f in zip(verdicts, biased, fair, strict=True)
+        _settle(bool(d) and v.log_e_biased >= f, bool(d) and f > v.log_e_biased)
+        for d, v, f in zip(decided, verdicts, fair, strict=True)
     ]
 
 
