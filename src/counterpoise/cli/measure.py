@@ -1,4 +1,4 @@
-"""`counterpoise measure ...`: judges without an audit, reading pictures or being calibrated on labelled ones."""
+"""`counterpoise measure ...`: judges without an audit, reading pictures or calibrated on labelled ones."""
 
 from __future__ import annotations
 

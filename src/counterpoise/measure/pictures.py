@@ -11,6 +11,7 @@ import io
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import final
 
@@ -23,7 +24,8 @@ MAX_PIXELS = 40_000_000  # 120 MB decoded; Pillow itself refuses only above 179 
 MAX_BYTES = 200_000_000
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"))
 # Named, since Pillow would else try every decoder it has, Ghostscript among them.
-_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+# A phone's MPO opens as JPEG.
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 BLANK_RANGE = 8  # levels: what JPEG leaves of one flat colour
 _SHOWN = 5
 
@@ -155,7 +157,7 @@ def _decoded(path: Path, data: bytes) -> np.ndarray:
             # Our own limit is lower than the one that Pillow warns of; broken metadata is not the picture's
             # fault.
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=_formats()) as image:
                 width, height = image.size
                 if width < 1 or height < 1 or width * height > MAX_PIXELS:
                     raise _refused(
@@ -176,6 +178,13 @@ def _decoded(path: Path, data: bytes) -> np.ndarray:
             "its bytes are of no known format" if what == "no picture" else f"{type(error).__name__}: {error}"
         )
         raise _refused(path, f"{what} ({told})") from None
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those that this build of Pillow has: WebP and AVIF are not in every one."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def _plain(image: Image.Image) -> Image.Image:

@@ -22,6 +22,9 @@ from counterpoise.measure.colour import distance, lab_of
 SIDE = 96  # the longer side after shrinking: averages noise away, and bounds the work
 FLAT = 6.0  # Lab: a picture all of whose pixels lie this close to its median shows one colour
 LEAST = 0.005  # of the picture: a smaller piece of skin is a speck
+COLOURS = 4  # that are looked at
+WITHIN = 0.2  # of the surrounding colour's weight: eyes, mouths and glasses lie within faces and weigh less
+SHARED = 0.6  # a colour that is the middle's by less than this is the rim's as well
 # What skin can be: chroma by lightness, hue in degrees. The ten Monk tones lie at chroma 3.8 to 28 and hue 49
 # to 89; the room around them is for shade, pinker skin, and what JPEG does to colours that are nearly grey.
 _LIGHTNESS = (4.0, 12.0, 22.0, 32.0, 45.0, 60.0, 80.0, 90.0, 95.0, 99.0)
@@ -78,8 +81,9 @@ def could_be_skin(lab: np.ndarray) -> np.ndarray:
 
 
 def _one_colour(lab: np.ndarray, could: np.ndarray) -> np.ndarray:
-    """bool (height, width): the candidates around the colour that is most the middle's and least the
-    rim's.
+    """bool (height, width): the candidates of the colour that is most the middle's and least the rim's.
+
+    Of several such colours it is one that another surrounds: hair and hoods lie around faces, never within.
     """
     height, width = could.shape
     y, x = np.mgrid[0:height, 0:width]
@@ -90,22 +94,63 @@ def _one_colour(lab: np.ndarray, could: np.ndarray) -> np.ndarray:
     rim = (y < 0.05 * height) | (((x < 0.05 * width) | (x >= 0.95 * width)) & (y < 0.7 * height))
     bins = _bins(lab)
     inner, outer = _density(bins, centred), _density(bins, rim.astype(float))
-    own = (inner / (inner + outer + 1e-12))[tuple(bins)]
-    score = _density(bins, centred * could * own**2, blur=1.5)
-    mode = np.unravel_index(int(np.argmax(score)), score.shape)
-    at = _FIRST + (np.array(mode) + 0.5) * _BIN
+    own = _enclosed_too((inner / (inner + outer + 1e-12))[tuple(bins)], rim)
+    weight = centred * own**2
+    left = could.copy()
+    chosen = np.zeros_like(could)
+    for _ in range(COLOURS):
+        score = _density(bins, weight * left, blur=1.5)
+        if not left.any() or score.max() <= 0:
+            break
+        mode = np.unravel_index(int(np.argmax(score)), score.shape)
+        region, near = _region(lab, could, own, weight, _FIRST + (np.array(mode) + 0.5) * _BIN)
+        left &= ~near
+        if not chosen.any():
+            chosen = region
+        elif weight[region].sum() >= WITHIN * weight[chosen].sum() and _surrounds(chosen, region):
+            chosen = region
+    return chosen
+
+
+def _region(
+    lab: np.ndarray, could: np.ndarray, own: np.ndarray, weight: np.ndarray, at: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(the pieces of the colour `at` that matter, all candidates of about that colour), bool (height,
+    width).
+    """
     off = np.abs(lab - at)
     near = could & (off[..., 0] <= 16) & (np.hypot(off[..., 1], off[..., 2]) <= 10)
+    of_it = near
     core = near & (distance(lab, at) <= FLAT)
     if core.any():
-        near &= own >= 0.5 * float(np.median(own[core]))
-    pieces, count = ndimage.label(near)
-    weight = ndimage.sum_labels(centred * own**2, pieces, np.arange(1, count + 1))
+        of_it = near & (own >= 0.5 * float(np.median(own[core])))
+    pieces, count = ndimage.label(of_it)
+    each = np.arange(1, count + 1)
+    weights = ndimage.sum_labels(weight, pieces, each)
     # Pieces that weigh a tenth of the best belong to it: hair, glasses and necklaces cut skin up. Specks do
     # not.
-    whole = ndimage.sum_labels(near, pieces, np.arange(1, count + 1)) >= LEAST * near.size
-    kept = np.flatnonzero((weight >= 0.1 * np.max(weight, initial=0.0)) & whole) + 1
-    return np.isin(pieces, kept)
+    whole = ndimage.sum_labels(of_it, pieces, each) >= LEAST * of_it.size
+    kept = np.flatnonzero((weights >= 0.1 * np.max(weights, initial=0.0)) & whole) + 1
+    return np.isin(pieces, kept), near
+
+
+def _surrounds(outer: np.ndarray, inner: np.ndarray) -> bool:
+    """Whether most of `inner` has `outer` above it and on both sides."""
+    above = np.logical_or.accumulate(outer, axis=0)
+    before = np.logical_or.accumulate(outer, axis=1)
+    after = np.logical_or.accumulate(outer[:, ::-1], axis=1)[:, ::-1]
+    return bool((above & before & after)[inner].mean() > 0.5) if inner.any() else False
+
+
+def _enclosed_too(own: np.ndarray, rim: np.ndarray) -> np.ndarray:
+    """`own`, made 1 where a colour that the rim has too is cut off from it: a pale face in dark hair on a
+    pale wall.
+    """
+    # Opened, since blurred edges between two colours pass through a third and would join them.
+    shared = ndimage.binary_opening(own < SHARED, iterations=1)
+    pieces, count = ndimage.label(shared)
+    behind = np.isin(pieces, np.unique(pieces[rim & shared]))
+    return np.where(shared & ~behind, 1.0, own) if count else own
 
 
 def _bins(lab: np.ndarray) -> np.ndarray:

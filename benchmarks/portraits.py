@@ -1,7 +1,7 @@
 """Drawn portraits of a known skin tone: shaded faces with hair, clothes and many backgrounds, through JPEG.
 
 Nothing here knows how the judge finds skin. All that varies is drawn from the seed, so that the same portrait
-can be had in each of the ten tones.
+can be had in each of the ten tones. The judges' tests use them too.
 """
 
 from __future__ import annotations
