@@ -7,6 +7,7 @@ can be had in each of the ten tones. The judges' tests use them too.
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -38,19 +39,22 @@ def portrait(
     canvas = Image.fromarray(backdrop)
     pen, mask = ImageDraw.Draw(canvas), ImageDraw.Draw(skin)
 
-    def oval(draw: ImageDraw.ImageDraw, x: float, y: float, w: float, h: float, fill: object) -> None:
+    def oval(
+        draw: ImageDraw.ImageDraw, at: tuple[float, float], half: tuple[float, float], fill: Any
+    ) -> None:
+        (x, y), (w, h) = at, half
         draw.ellipse([(x - w) * scale, (y - h) * scale, (x + w) * scale, (y + h) * scale], fill=fill)
 
     if not bald:
-        oval(pen, cx, cy - 8, rx + 9, ry + 10, hair)
+        oval(pen, (cx, cy - 8), (rx + 9, ry + 10), hair)
         if long:
             pen.rectangle(
                 [(cx - rx - 9) * scale, cy * scale, (cx + rx + 9) * scale, (cy + 75) * scale], fill=hair
             )
-    oval(pen, cx, 210, 84, 62, clothes)
+    oval(pen, (cx, 210), (84, 62), clothes)
     mask.rectangle([(cx - 15) * scale, cy * scale, (cx + 15) * scale, (cy + ry + 22) * scale], fill=255)
-    oval(mask, cx, cy, rx, ry, 255)
-    picture = _painted(canvas, skin, MONK[tone - 1], light, slope)
+    oval(mask, (cx, cy), (rx, ry), 255)
+    picture = _painted(canvas, skin, MONK[tone - 1], light=light, slope=slope)
     pen = ImageDraw.Draw(picture)
     if not bald:
         pen.chord(
@@ -67,9 +71,9 @@ def portrait(
             fill=hair,
         )
     for side in (-1, 1):
-        oval(pen, cx + side * rx * 0.42, cy - 4, 7, 4, "#f6f6f2")
-        oval(pen, cx + side * rx * 0.42, cy - 4, 3, 3, "#2a1c12")
-    oval(pen, cx, cy + ry * 0.55, 11, 4, "#a2504a")
+        oval(pen, (cx + side * rx * 0.42, cy - 4), (7, 4), "#f6f6f2")
+        oval(pen, (cx + side * rx * 0.42, cy - 4), (3, 3), "#2a1c12")
+    oval(pen, (cx, cy + ry * 0.55), (11, 4), "#a2504a")
     picture = picture.filter(ImageFilter.GaussianBlur(0.6 * scale))
     noisy = np.asarray(picture).astype(float) + rng.normal(0, rng.uniform(0, 4), (size, size, 3))
     done = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
@@ -103,7 +107,7 @@ def _backdrop(kind: str, size: int, rng: np.random.Generator) -> np.ndarray:
     return np.clip(colour + ramp + texture, 0, 255).astype(np.uint8)
 
 
-def _painted(canvas: Image.Image, skin: Image.Image, code: str, light: float, slope: float) -> Image.Image:
+def _painted(canvas: Image.Image, skin: Image.Image, code: str, *, light: float, slope: float) -> Image.Image:
     """Skin in linear light under one lamp: `light` times the swatch, more to one side by `slope`."""
     size = canvas.width
     rgb = np.array(list(bytes.fromhex(code))) / 255

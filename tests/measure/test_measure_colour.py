@@ -66,7 +66,7 @@ def test_ita_stays_finite_and_within_a_right_angle() -> None:
 def test_ita_classes_split_where_published() -> None:
     degrees = np.array([60, 55, 54, 41, 40, 28, 27, 10, 9, -30, -31])
     lab = np.stack([50 + 10 * np.tan(np.radians(degrees)), 0 * degrees, 10 + 0 * degrees], axis=-1)
-    assert [ITA_CLASSES[k][:4] for k in ita_class(lab + [1e-9, 0, 0])] == [
+    assert [ITA_CLASSES[k][:4] for k in ita_class(lab + np.array([1e-9, 0, 0]))] == [
         "very", "very", "ligh", "ligh", "inte", "inte", "tan", "tan", "brow", "brow", "dark"
     ]  # fmt: skip
 

@@ -145,7 +145,7 @@ def test_several_judges_are_one_that_keeps_the_contract(judges: dict[str, str], 
 
 
 def test_judges_that_read_one_attribute_are_not_mixed() -> None:
-    with pytest.raises(UsageError, match="'monk_tone'|'ita_class'"):
+    with pytest.raises(UsageError, match="ita_class"):
         joint([make_measurer("skin-tone"), make_measurer("skin-tone")])
     with pytest.raises(UsageError, match="named twice"):
         make_measurer(["skin-tone", "skin-tone"])
@@ -236,7 +236,7 @@ def test_two_packages_with_one_name_are_not_chosen_between(plugin: Path) -> None
     other.mkdir()
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: other-judge\nVersion: 1\n")
     (other / "entry_points.txt").write_text("[counterpoise.measurers]\nbright = bright_judge:Bright\n")
-    with pytest.raises(UsageError, match="bright-judge-2.5, other-judge-1"):
+    with pytest.raises(UsageError, match=r"bright-judge-2\.5, other-judge-1"):
         make_measurer("plugin:bright")
 
 

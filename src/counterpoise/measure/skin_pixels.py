@@ -103,17 +103,17 @@ def _one_colour(lab: np.ndarray, could: np.ndarray) -> np.ndarray:
         if not left.any() or score.max() <= 0:
             break
         mode = np.unravel_index(int(np.argmax(score)), score.shape)
-        region, near = _region(lab, could, own, weight, _FIRST + (np.array(mode) + 0.5) * _BIN)
+        at = _FIRST + (np.array(mode) + 0.5) * _BIN
+        region, near = _region(lab, at, could=could, own=own, weight=weight)
         left &= ~near
-        if not chosen.any():
-            chosen = region
-        elif weight[region].sum() >= WITHIN * weight[chosen].sum() and _surrounds(chosen, region):
+        heavy = weight[region].sum() >= WITHIN * weight[chosen].sum()
+        if not chosen.any() or (heavy and _surrounds(chosen, region)):
             chosen = region
     return chosen
 
 
 def _region(
-    lab: np.ndarray, could: np.ndarray, own: np.ndarray, weight: np.ndarray, at: np.ndarray
+    lab: np.ndarray, at: np.ndarray, *, could: np.ndarray, own: np.ndarray, weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(the pieces of the colour `at` that matter, all candidates of about that colour), bool (height,
     width).
