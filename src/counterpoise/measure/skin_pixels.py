@@ -106,7 +106,7 @@ def _one_colour(lab: np.ndarray, could: np.ndarray) -> np.ndarray:
         at = _FIRST + (np.array(mode) + 0.5) * _BIN
         region, near = _region(lab, at, could=could, own=own, weight=weight)
         left &= ~near
-        solid = region & ndimage.binary_opening(region, np.ones((3, 3)))  # outlines are thin
+        solid = region & ndimage.binary_opening(region, np.ones((3, 3), bool))  # outlines are thin
         heavy = weight[solid].sum() >= WITHIN * weight[chosen].sum()
         if not chosen.any() or (heavy and _surrounds(chosen, region)):
             chosen = region
