@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from counterpoise.cli import adapter, audit, demo, report, world
+from counterpoise.cli import adapter, audit, demo, measure, report, world
 from counterpoise.errors import CounterpoiseError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.add_typer(world.app, name="world", help="The embedded model of known bias: d
 app.add_typer(
     adapter.app, name="adapter", help="LoRA files: inspect, convert, compose, resize, extract, fold."
 )
+app.add_typer(measure.app, name="measure", help="Judges of pictures: read, label by people, calibrate.")
 app.command("demo")(demo.demo)
 app.command("audit")(audit.audit)
 app.command("report")(report.report)

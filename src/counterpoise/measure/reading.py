@@ -30,9 +30,14 @@ class Measurer(Protocol):
     attributes lists, for each attribute, the values it can emit.
     """
 
-    name: str
-    version: str
-    attributes: Mapping[str, tuple[str, ...]]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def attributes(self) -> Mapping[str, tuple[str, ...]]: ...
 
     def __call__(self, images: np.ndarray) -> Sequence[Mapping[str, Reading]]:
         """images: uint8 (n, height, width, 3)."""
