@@ -51,7 +51,12 @@ def refusal(error: ValidationError, *, file: str | None = None) -> UsageError:
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     code = "E_SPEC_KEY" if problems[0]["type"] in ("extra_forbidden", "missing") else "E_SPEC_VALUE"
     prefix = f"{file}: " if file else ""
-    return UsageError(prefix + _line(problems[0]) + more, code=code, file=file)
+    return UsageError(prefix + literal(_line(problems[0])) + more, code=code, file=file)
+
+
+def literal(text: str) -> str:
+    """The text with what cannot be seen written out (an escape sequence, a change of direction)."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def keys_of(model: type[BaseModel]) -> list[str]:
