@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -24,6 +24,7 @@ DISTANCE = "a number above 0 and below 0.5, such as 0.05 for 5 points"
 SCOPES = '"prompt" (each prompt by itself) or "model" (the prompts as a sample of what is asked of it)'
 
 
+@final
 class KeyProblem(ValueError):  # noqa: N818  # it is reported as pydantic's, never caught by its name
     """What is wrong with one key of a table, found when the table was looked at as a whole."""
 
@@ -36,10 +37,6 @@ class Strict(BaseModel):
     """Refuses unknown keys, nan and inf; frozen, since a run's identity is made of it."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
-
-    def replaced(self, **changes: object) -> Self:
-        """A copy with other values, validated."""
-        return type(self).model_validate({**self.model_dump(by_alias=True), **changes})
 
 
 def not_blank(text: str) -> str:

@@ -14,7 +14,7 @@ from .items import ClaimItem, DisparityItem, DriftItem, Plan, ReachItem
 from .load import make_spec
 from .refusals import nearest
 from .spec import AuditSpec, ClaimQuestion, DisparityQuestion, DriftQuestion, ReachabilityQuestion
-from .targets import Attributes, UnknownValue, joint_name, joint_values, target_shares
+from .targets import Attributes, check_values, joint_name, joint_values, target_shares
 
 T = TypeVar("T")
 
@@ -87,9 +87,7 @@ class _Seen:
         """The values that make an event; all of them would be no question."""
         names, values = of
         counted = as_tuple(asked)
-        for value in counted:
-            if value not in values:
-                raise self.unknown(key, UnknownValue(key, value, joint_name(names), values))
+        self.check(key, counted, names)
         if len(counted) == len(values):
             raise UsageError(
                 f"{key} names every value of {joint_name(names)}: expected fewer, or there is nothing to ask",
@@ -97,9 +95,12 @@ class _Seen:
             )
         return counted
 
-    def unknown(self, key: str, problem: KeyProblem) -> UsageError:
-        near = f"; {nearest(problem.name, problem.values)}" if isinstance(problem, UnknownValue) else ""
-        return UsageError(f"{key} {problem}{near}", code="E_VALUE")
+    def check(self, key: str, asked: Sequence[str], names: Sequence[str]) -> None:
+        """UsageError E_VALUE if something that is asked for is no value of the attributes together."""
+        try:
+            check_values(asked, joint_values(names, self.table), joint_name(names), key)
+        except KeyProblem as problem:
+            raise UsageError(f"{problem.key} {problem}", code="E_VALUE") from None
 
 
 def _claims(see: _Seen, where: str, question: ClaimQuestion) -> Iterator[ClaimItem]:
@@ -109,7 +110,7 @@ def _claims(see: _Seen, where: str, question: ClaimQuestion) -> Iterator[ClaimIt
         try:
             target = target_shares(question.target, names, see.table)
         except KeyProblem as problem:
-            raise see.unknown(f"{where}.{problem.key}", problem) from None
+            raise UsageError(f"{where}.{problem.key} {problem}", code="E_VALUE") from None
     asked = asked_prompts(question, see.spec.slots)
     found = [reference_of(question, filling, see.spec.slots) for filling in asked]
     rows = [(filling.prompt, reference) for filling, reference in zip(asked, found, strict=True)]
@@ -191,9 +192,8 @@ def _wanted(see: _Seen, where: str, question: ReachabilityQuestion) -> Iterator[
                 code="E_SLOT",
             )
         for name in names:
-            if filling.labels[name] not in see.table.get(name, (filling.labels[name],)):
-                problem = UnknownValue("slots", filling.labels[name], name, see.table[name])
-                raise see.unknown(f"{where}.slots.{name}", problem)
+            if name in see.table:  # else refused where the attributes are looked up
+                see.check(f"{where}.slots.{name}", [filling.labels[name]], [name])
         value = joint_name([filling.labels[name] for name in names])
         yield filling.prompt, where, names if len(names) > 1 else names[0], value
 

@@ -6,6 +6,7 @@ refusals.py). What a question amounts to, prompt by prompt, is in plan.py.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, final
 
@@ -54,9 +55,9 @@ class Question(Strict):
     n: Count | None = Field(default=None, description=PICTURES)
     slots: Slots = Field(default_factory=dict, description=_SLOTS)
 
+    @abstractmethod
     def templates(self) -> tuple[str, ...]:
         """The texts whose braces are slots."""
-        raise NotImplementedError
 
     @model_validator(mode="after")
     def _slots_fit(self) -> Question:
@@ -98,20 +99,18 @@ class Asked(Question):
         given = self.sources()
         if len(given) > 1:
             raise KeyProblem(given[1], f"is given beside {given[0]}: expected one of them; use two tables")
-        if "prompts" in self.model_fields_set and not self.prompts and not given:
-            raise KeyProblem("prompts", f"is []: expected {_PROMPTS}; add one")
         if self.prompts_file is not None:
             raise KeyProblem(
                 "prompts_file", "is read beside a spec's file only: use load_spec, or write prompts"
             )
-        if not given and self._needs_prompts():
-            raise KeyProblem(
-                "prompts", f"is missing: expected {_PROMPTS} (or prompts_file, or template); add it"
-            )
+        if not given and (others := self.instead()):
+            lack = "is []" if "prompts" in self.model_fields_set else "is missing"
+            raise KeyProblem("prompts", f"{lack}: expected {_PROMPTS} (or {others}); add it")
         return self
 
-    def _needs_prompts(self) -> bool:
-        return True
+    def instead(self) -> str:
+        """The keys that may stand where prompts are missing; none if they need not be there."""
+        return "prompts_file, or template"
 
 
 def _pooled(question: ClaimQuestion | DriftQuestion) -> None:
@@ -239,13 +238,12 @@ class ReachabilityQuestion(Asked):
     min_rate: float = Field(default=0.8, strict=True, gt=0.0, le=1.0, description=_RATE)
     held_out: bool = Field(default=False, strict=True, description="true or false")
 
-    def _needs_prompts(self) -> bool:
-        return not self.cases
+    def instead(self) -> str:
+        """The keys that may stand where prompts are missing; none if they need not be there."""
+        return "" if self.cases else "prompts_file, template or cases"
 
     @model_validator(mode="after")
     def _one_form(self) -> ReachabilityQuestion:
-        if "cases" in self.model_fields_set and not self.cases and not self.sources():
-            raise KeyProblem("cases", "is []: expected a list of { prompt, attribute, value }; add one")
         if self.cases:
             beside = [*self.sources(), *(k for k in ("negative", "attribute", "value") if getattr(self, k))]
             if beside:

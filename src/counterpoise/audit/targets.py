@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from .fields import KeyProblem
+from .refusals import nearest
 
 MAX_VALUES = 1000
 AND = " & "
@@ -53,7 +54,7 @@ def target_shares(target: object, attributes: Sequence[str], table: Attributes) 
         margins = _margins(target, attributes, table)
         shares = itertools.product(*(margins[name].values() for name in attributes))
         return {value: math.prod(parts) for value, parts in zip(values, shares, strict=True)}
-    _known(target, values, joint_name(attributes), "target")
+    check_values(target, values, joint_name(attributes), "target")
     return {value: float(target.get(value, 0.0)) for value in values}
 
 
@@ -70,21 +71,15 @@ def _margins(
     for name in attributes:
         margin = target.get(name, "uniform")
         if isinstance(margin, Mapping):
-            _known(margin, table[name], name, f"target.{name}")
+            check_values(margin, table[name], name, f"target.{name}")
         found[name] = target_shares(margin, [name], table)
     return found
 
 
-def _known(names: Mapping[str, object], values: Sequence[str], attribute: str, key: str) -> None:
+def check_values(names: Iterable[str], values: Sequence[str], attribute: str, key: str) -> None:
+    """KeyProblem with the nearest value if a name is none of the attribute's values."""
     for name in names:
         if name not in values:
-            raise UnknownValue(key, name, attribute, values)
-
-
-class UnknownValue(KeyProblem):
-    """A value that an attribute does not have."""
-
-    def __init__(self, key: str, name: str, attribute: str, values: Sequence[str]) -> None:
-        super().__init__(key, f"names {name!r:.80}, which is no value of {attribute}")
-        self.name = name
-        self.values = tuple(values)
+            raise KeyProblem(
+                key, f"names {name!r:.80}, which is no value of {attribute}; {nearest(name, values)}"
+            )

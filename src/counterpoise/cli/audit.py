@@ -214,12 +214,14 @@ def _show_findings(findings: Findings) -> None:
     from counterpoise.audit.refusals import literal
     from counterpoise.report.from_run import summarise
 
+    arms = max((len(found.arm) for found in findings.coverage), default=0) + 2
+    names = max((len(claim.attribute) for claim in findings.claims), default=0) + 2
     for claim in findings.claims:
         console.out.print(
-            f"{claim.arm:<10}{literal(claim.prompt):<60}{claim.attribute:<14}"
+            f"{claim.arm:<{arms}}{literal(claim.prompt):<60}{claim.attribute:<{names}}"
             f"{claim.tv:.3f} [{claim.tv_low:.3f}, {claim.tv_high:.3f}]  n = {claim.n}"
         )
     for found in findings.coverage:
-        console.out.print(f"{found.arm:<10}{found.drawn} of {found.planned} pictures")
+        console.out.print(f"{found.arm:<{arms}}{found.drawn} of {found.planned} pictures")
     if findings.claims:
         console.out.print(summarise(findings.claims))
