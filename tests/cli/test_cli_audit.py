@@ -122,6 +122,7 @@ REFUSED = {
     "n": (["--check", "spec.toml", "--n", "0"], "n is 0: expected a whole number of pictures from 1 to 100000"),
     "no other arm": (["drift.toml"], "there is only base: add --adapter FILE"),
     "no such arm": (["drift.toml", "--adapter", "a"], "baseline is 'bsae'"),
+    "attribute": (["--check", "unfit.toml"], "unfit.toml: drift[0].attributes[0] is 'skni', which measurer"),
     "judge": (["--check", "judge.toml"], "measurer is 'wrold': expected one that is known here"),
 }  # fmt: skip
 
@@ -132,6 +133,7 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_drawn(spec: Path, ca
     base = "bsae" if case == "no such arm" else "base"
     drift = f'name = "d"\nn = 2\n[[drift]]\nprompts = ["a"]\nbaseline = "{base}"\n'
     Path("drift.toml").write_text(drift)
+    Path("unfit.toml").write_text(drift + 'attributes = ["skni"]\n')
     Path("judge.toml").write_text('measurer = "wrold"\n' + drift)
     with pytest.raises(UsageError) as caught:
         CliRunner().invoke(app, ["audit", *words], catch_exceptions=False)

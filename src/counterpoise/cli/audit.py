@@ -64,7 +64,11 @@ def audit(
     adapters = named_adapters(adapter or [], strength)
     question = _question(file, adapters, model=model, n=n)
     judge = _judge(question, reader)
-    plan = plan_of(question, judge.attributes, judge=f"measurer {judge.name}")
+    try:
+        plan = plan_of(question, judge.attributes, judge=f"measurer {judge.name}")
+    except UsageError as error:
+        where = file or "the built-in spec"
+        raise UsageError(f"{where}: {error}", code=error.code, file=str(where)) from None
     names = ["base", *(name for name, _, _ in adapters)]
     for warning in spec_warnings(plan.spec):
         console.err.print(f"warning: {warning}")
