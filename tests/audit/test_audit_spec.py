@@ -31,7 +31,7 @@ target = { pale = 0.5, tan = 0.3, dark = 0.2 }
 held_out = true
 
 [[disparity]]
-template = "a woman with {group} skin, {odd}"
+template = "a woman with {group} skin, {{odd}}"
 groups = ["pale", "dark"]
 attribute = "exposure"
 value = "revealing"
@@ -95,7 +95,12 @@ BAD = {
     "share bool": ("tan = 0.3", "tan = true", ["claim[0].target", "True"]),
     "odd target": ("{ pale = 0.5, tan = 0.3, dark = 0.2 }", '"unifrom"', ["'unifrom'", '"uniform"']),
     "held_out text": ("held_out = true", 'held_out = "yes"', ["claim[0].held_out is 'yes'", "true or false"]),
-    "no slot": ("{group}", "{skin}", ["disparity[0].template", "{group}"]),
+    "no slot": ("{group}", "any", ["disparity[0].template", "{group}", "it holds: none"]),
+    "two slots": (
+        "{group}",
+        "{skin} {tone}",
+        ["disparity[0].template", "{group}", "skin, tone", "with slot"],
+    ),
     "one group": ('["pale", "dark"]', '["pale"]', ["disparity[0].groups", "two or more"]),
     "repeated group": ('["pale", "dark"]', '["pale", "pale"]', ["disparity[0].groups", "'pale'"]),
     "blank name": ('name = "demo"', 'name = " "', ["name is blank"]),

@@ -13,7 +13,9 @@ from .check import check_spec
 from .evidence import Evidence, Picture
 from .export import results_dict, results_json
 from .folder import open_run, read_run
-from .load import load_spec, make_spec
+from .items import ClaimItem, DisparityItem, DriftItem, Plan, ReachItem
+from .load import drift_spec, load_spec, make_spec, with_n
+from .plan import bind_spec, plan_of
 from .results import Claim, Coverage, Disparity, Findings, Rate
 from .run import run_audit
 from .spec import AuditSpec, spec_warnings
@@ -21,20 +23,29 @@ from .spec import AuditSpec, spec_warnings
 __all__ = [
     "AuditSpec",
     "Claim",
+    "ClaimItem",
     "Coverage",
     "Disparity",
+    "DisparityItem",
+    "DriftItem",
     "Evidence",
     "Findings",
     "Picture",
+    "Plan",
     "Rate",
+    "ReachItem",
     "analyse",
+    "bind_spec",
     "check_spec",
+    "drift_spec",
     "load_spec",
     "make_spec",
     "open_run",
+    "plan_of",
     "read_run",
     "results_dict",
     "results_json",
     "run_audit",
     "spec_warnings",
+    "with_n",
 ]

@@ -7,35 +7,45 @@ Abstentions stay in every denominator.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from .. import stats
+from .cells import negative_of
 from .evidence import Evidence
+from .items import ClaimItem, DisparityItem
+from .plan import plan_of
 from .readings import BLANK, FAILED
 from .results import Claim, Coverage, Disparity, Findings, Rate
-from .spec import AuditSpec, ClaimQuestion, DisparityQuestion
+from .spec import AuditSpec, ClaimQuestion
+from .targets import joint_name
+from .targets import target_shares as shares_of
 
 
 def analyse(evidence: Evidence, spec: AuditSpec | None = None) -> Findings:
     """Answer every question of the spec (default: the run's own) for every arm with rows."""
-    spec = evidence.spec if spec is None else spec
-    arms = [str(arm["name"]) for arm in evidence.arms]
+    plan = plan_of(evidence.spec if spec is None else spec, evidence.attributes)
+    named = [str(arm["name"]) for arm in evidence.arms]
+    # What an arm with a negative prompt draws answers for its plain arm, and only where that was asked.
+    arms = [name for name in named if negative_of(name) is None]
     rates = {
-        (arm, i): list(_rates(evidence, spec, (arm, disparity)))
+        (arm, i): list(_rates(evidence, plan.spec, (arm, item)))
         for arm in arms
-        for i, disparity in enumerate(spec.disparities)
+        for i, item in enumerate(plan.disparities)
+        if item.scope == "prompt"
     }
     disparities = [
-        _disparity(spec.disparities[i], found)
+        _disparity(plan.disparities[i], found)
         for (_, i), found in rates.items()
-        if len(found) == len(spec.disparities[i].groups)
+        if len(found) == len(plan.disparities[i].groups)
     ]
     return Findings(
         claims=tuple(
             claim
             for arm in arms
-            for question in spec.claims
-            for claim in _claims(evidence, spec, (arm, question))
+            for item in plan.claims
+            if item.scope == "prompt"
+            for claim in _claims(evidence, plan.spec, (arm, item))
         ),
         rates=tuple(rate for found in rates.values() for rate in found),
         disparities=tuple(disparities),
@@ -45,9 +55,7 @@ def analyse(evidence: Evidence, spec: AuditSpec | None = None) -> Findings:
 
 def target_shares(question: ClaimQuestion, values: tuple[str, ...]) -> dict[str, float]:
     """The target of every value: equal shares, or those given with 0 for the rest."""
-    if question.target == "uniform":
-        return dict.fromkeys(values, 1.0 / len(values))
-    return {value: question.target.get(value, 0.0) for value in values}
+    return shares_of(question.target, ["it"], {"it": values})
 
 
 def make_claim(
@@ -89,37 +97,47 @@ def make_claim(
     )
 
 
-def _claims(evidence: Evidence, spec: AuditSpec, asked: tuple[str, ClaimQuestion]) -> Iterator[Claim]:
-    arm, question = asked
-    target = target_shares(question, evidence.attributes[question.attribute])
-    seeds = range(spec.seed, spec.seed + spec.n_of(question))
-    for prompt in question.prompts:
-        counts = evidence.tally((arm, prompt), question.attribute, seeds)
-        about = {
-            "prompt": prompt,
-            "attribute": question.attribute,
-            "arm": arm,
-            "held_out": question.held_out,
-        }
-        if counts:
-            yield make_claim(counts, target, confidence=spec.confidence, about=about)
+def _claims(evidence: Evidence, spec: AuditSpec, asked: tuple[str, ClaimItem]) -> Iterator[Claim]:
+    arm, item = asked
+    (prompt,) = item.prompts
+    about = {
+        "prompt": prompt,
+        "attribute": joint_name(item.attributes),
+        "arm": arm,
+        "held_out": item.held_out,
+    }
+    counts = _tally(evidence, (arm, prompt), item.attributes, range(spec.seed, spec.seed + item.n))
+    if counts and item.target is not None:
+        yield make_claim(counts, item.target, confidence=spec.confidence, about=about)
 
 
-def _rates(evidence: Evidence, spec: AuditSpec, asked: tuple[str, DisparityQuestion]) -> Iterator[Rate]:
-    arm, question = asked
-    seeds = range(spec.seed, spec.seed + spec.n_of(question))
-    for group in question.groups:
-        prompt = question.prompt(group)
-        counts = evidence.tally((arm, prompt), question.attribute, seeds)
+def _tally(
+    evidence: Evidence, cells: tuple[str, str], attributes: tuple[str, ...], seeds: range
+) -> dict[str | None, int]:
+    """value of the attributes together (None: one of them was not read) -> pictures."""
+    if len(attributes) == 1:
+        return evidence.tally(cells, attributes[0], seeds)
+    read = [evidence.readings(*cells, attribute) for attribute in attributes]
+    rows = [[of[seed].value for of in read] for seed in read[0] if seed in seeds]
+    known = [[value for value in row if value is not None] for row in rows]
+    return Counter(joint_name(row) if len(row) == len(attributes) else None for row in known)
+
+
+def _rates(evidence: Evidence, spec: AuditSpec, asked: tuple[str, DisparityItem]) -> Iterator[Rate]:
+    arm, item = asked
+    seeds = range(spec.seed, spec.seed + item.n)
+    for group, (prompt,) in item.groups.items():
+        counts = _tally(evidence, (arm, prompt), item.attributes, seeds)
         if not counts:
             continue
         n = sum(counts.values())
-        e = stats.clopper_pearson(counts.get(question.value, 0), n, confidence=spec.confidence)
+        shown = sum(counts.get(value, 0) for value in item.counted)
+        e = stats.clopper_pearson(shown, n, confidence=spec.confidence)
         yield Rate(
             prompt=prompt,
             group=group,
-            attribute=question.attribute,
-            value=question.value,
+            attribute=joint_name(item.attributes),
+            value=" or ".join(item.counted),
             arm=arm,
             n=n,
             abstained=counts.get(None, 0),
@@ -131,7 +149,7 @@ def _rates(evidence: Evidence, spec: AuditSpec, asked: tuple[str, DisparityQuest
         )
 
 
-def _disparity(question: DisparityQuestion, rates: list[Rate]) -> Disparity:
+def _disparity(item: DisparityItem, rates: list[Rate]) -> Disparity:
     """The highest rate against the others pooled; of equal ones, the group that the spec names first."""
     top = max(rates, key=lambda rate: rate.rate)
     others = [rate for rate in rates if rate is not top]
@@ -141,9 +159,9 @@ def _disparity(question: DisparityQuestion, rates: list[Rate]) -> Disparity:
     confidence = 1.0 - (1.0 - top.confidence) / len(rates)
     e = stats.risk_ratio((count, top.n), (count_others, n_others), confidence=confidence)
     return Disparity(
-        template=question.template,
-        attribute=question.attribute,
-        value=question.value,
+        template=item.templates[0],
+        attribute=top.attribute,
+        value=top.value,
         arm=top.arm,
         group=top.group,
         n=top.n,

@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
-import codecs
-import difflib
+import hashlib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from ..errors import UsageError
-from .spec import AuditSpec, ClaimQuestion, DisparityQuestion, Drawing
+from .refusals import nearest, refusal
+from .spec import KINDS, AuditSpec
+from .text import beside, read_bytes, read_prompts, read_text
 
-MAX_BYTES = 4_000_000
-_TABLES: dict[str, type[BaseModel]] = {
-    "drawing": Drawing,
-    "claim": ClaimQuestion,
-    "disparity": DisparityQuestion,
-}
-# Longest mark first: UTF-32's little-endian mark begins with UTF-16's.
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
+__all__ = ["drift_spec", "load_spec", "make_spec", "nearest", "with_n"]
+
+_OTHER_FORMATS = {".yaml": "YAML", ".yml": "YAML", ".json": "JSON"}
 
 
 def load_spec(path: Path | str) -> AuditSpec:
-    """Read a TOML spec (UTF-8, or UTF-16/32 with a byte order mark; LF or CRLF).
+    """Read a TOML spec (UTF-8, or UTF-16/32 with a byte order mark; LF or CRLF) and the files that it names.
 
     Raises UsageError, one line, for a missing or unreadable file, bad TOML (with its line) or a bad value.
     """
-    text = _read(Path(path))
+    path = Path(path)
+    if path.suffix.lower() in _OTHER_FORMATS:
+        raise UsageError(
+            f"{path}: specs are TOML only, not {_OTHER_FORMATS[path.suffix.lower()]}: write it as TOML (see "
+            "docs/spec.md) and name it .toml",
+            code="E_SPEC_FORMAT",
+            file=str(path),
+        )
+    text = read_text(path, "spec")
     try:
         content = tomllib.loads(text)
     except RecursionError:
@@ -52,77 +51,58 @@ def load_spec(path: Path | str) -> AuditSpec:
 
 
 def make_spec(content: Mapping[str, object], *, file: str | None = None) -> AuditSpec:
-    """The spec that a mapping (laid out as the TOML file is) describes; UsageError where it is wrong."""
+    """The spec that a mapping (laid out as the TOML file is) describes; UsageError where it is wrong.
+
+    file: where it was read from: files that it names are looked for beside that, and only if it is given.
+    """
     try:
-        return AuditSpec.model_validate(dict(content))
+        table = dict(content) if file is None else _with_files(content, Path(file))
+        return AuditSpec.model_validate(table)
     except ValidationError as error:
-        # A misspelt key is also a missing one: what was written is the better news.
-        problems = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        code = "E_SPEC_KEY" if problems[0]["type"] in ("extra_forbidden", "missing") else "E_SPEC_VALUE"
-        prefix = f"{file}: " if file else ""
-        raise UsageError(prefix + _line(problems[0]) + more, code=code, file=file) from None
+        raise refusal(error, file=file) from None
 
 
-def nearest(name: str, options: Iterable[str]) -> str:
-    """`did you mean "skin"? (known: ...)`: the closest option, if any is close, and what there is."""
-    known = sorted(options)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    listed = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
-    return (f'did you mean "{close[0]}"? ' if close else "") + f"(known: {listed})"
+def drift_spec() -> AuditSpec:
+    """What `audit --adapter` asks without a spec: what moves, on prompts that no adapter is meant for."""
+    return load_spec(Path(str(files("counterpoise.audit").joinpath("drift.toml"))))
 
 
-def _read(path: Path) -> str:
-    file = str(path)
-    try:
-        # A FIFO or a device would block or never end: only regular files are opened.
-        if path.exists() and not path.is_file():
-            raise UsageError(
-                f"{path}: not a regular file; name the spec's file", code="E_SPEC_FILE", file=file
-            )
-        with path.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+def with_n(spec: AuditSpec, n: int) -> AuditSpec:
+    """The same questions, each with n pictures a prompt; UsageError unless n is a count."""
+    content = spec.model_dump(mode="json", by_alias=True)
+    for table in (table for kind in KINDS for table in content[kind]):
+        table["n"] = None
+    return make_spec({**content, "n": n})
+
+
+def _with_files(content: Mapping[str, object], file: Path) -> dict[str, object]:
+    """The content with the prompts of prompts_file, and with each confusion card's digest beside its name."""
+    made = dict(content)
+    for kind in KINDS:
+        tables = made.get(kind)
+        if isinstance(tables, list):
+            made[kind] = [_with_prompts(table, f"{kind}[{i}]", file) for i, table in enumerate(tables)]
+    if isinstance(cards := made.get("confusion"), list):
+        made["confusion"] = [_card(name, f"confusion[{i}]", file) for i, name in enumerate(cards)]
+    return made
+
+
+def _with_prompts(table: Any, path: str, file: Path) -> Any:
+    name = table.get("prompts_file") if isinstance(table, dict) else None
+    # Anything but a name alone is left to the validation, which says what is wrong with it.
+    if not isinstance(name, str) or not name.strip() or {"prompts", "template", "groups"} & set(table):
+        return table
+    found = beside(file.parent, name, f"{file}: {path}.prompts_file")
+    rest = {key: value for key, value in table.items() if key != "prompts_file"}
+    return {**rest, "prompts": read_prompts(found)}
+
+
+def _card(name: Any, path: str, file: Path) -> Any:
+    if not isinstance(name, str):
         raise UsageError(
-            f"{path}: cannot read the spec ({reason}); check the path", code="E_SPEC_FILE", file=file
-        ) from None
-    if len(raw) > MAX_BYTES:
-        raise UsageError(f"{path}: more than {MAX_BYTES} bytes; is it a spec?", code="E_SPEC_FILE", file=file)
-    mark, encoding = next(((m, e) for m, e in _MARKS if raw.startswith(m)), (b"", "utf-8"))
-    try:
-        return raw[len(mark) :].decode(encoding)
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{path}: not {encoding.upper()} at byte {len(mark) + error.start} ({error.reason}); "
-            "save it as UTF-8",
-            code="E_SPEC_ENCODING",
-            file=file,
-        ) from None
-
-
-def _line(problem: Any) -> str:
-    """One pydantic error as one line: path, value seen, what was expected, next step."""
-    loc, kind = problem["loc"], problem["type"]
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
-    model = _TABLES.get(str(loc[0]), AuditSpec) if len(loc) > 1 else AuditSpec
-    if kind == "extra_forbidden":
-        known = [field.alias or name for name, field in model.model_fields.items()]
-        return f"{path} is not a key that a spec has; {nearest(str(loc[-1]), known)}"
-    expected = _expected(model, loc)
-    context = problem.get("ctx", {})
-    special = {
-        "missing": f"is missing: expected {expected}; add it",
-        "value_error": str(context.get("error", "")),
-        "string_unicode": f"is {problem['input']!r:.60}: not Unicode text (a lone surrogate); write it again",
-        "string_too_long": f"is longer than {context.get('max_length')} characters; shorten it",
-    }
-    usual = f"is {problem['input']!r:.60}: expected {expected}; correct the value"
-    return f"{path} {special.get(kind, usual)}".strip()
-
-
-def _expected(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
-    """The description of the deepest field on the path: it says what is expected there."""
-    fields = {field.alias or name: field for name, field in model.model_fields.items()}
-    named = [fields[part] for part in loc if isinstance(part, str) and part in fields]
-    return (named[-1].description if named else None) or "a table of keys and values"
+            f"{file}: {path} is {name!r:.60}: expected the name of a confusion card beside the spec",
+            code="E_SPEC_VALUE",
+            file=str(file),
+        )
+    raw = read_bytes(beside(file.parent, name, f"{file}: {path}"), "confusion card")
+    return {"file": name, "sha256": hashlib.sha256(raw).hexdigest()}

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from counterpoise.audit import Claim, Evidence, analyse, read_run
+from counterpoise.audit.spec import all_prompts
 from counterpoise.report.data import Picture, ReportData
 from counterpoise.report.page import write_report
 
@@ -18,8 +19,7 @@ SHOWN = 8  # pictures a prompt and arm
 def pictures_of(evidence: Evidence) -> list[Picture]:
     """The first pictures of every prompt in every arm, by seed, as PNG bytes."""
     spec = evidence.spec
-    prompts = {prompt: None for claim in spec.claims for prompt in claim.prompts}
-    prompts |= {gap.prompt(group): None for gap in spec.disparities for group in gap.groups}
+    prompts = dict.fromkeys(prompt for prompt, _ in all_prompts(spec))
     return [
         Picture(prompt, str(arm["name"]), picture.cell.seed, picture.file.read_bytes())
         for arm in evidence.arms
