@@ -9,6 +9,7 @@ import pytest
 from audit_toys import Judge, entering, toy_arm, toy_spec
 
 from counterpoise.audit import read_run, run_audit
+from counterpoise.audit.schema import VERSION
 from counterpoise.errors import EnvironmentLackError, RefusedInputError, UsageError
 
 
@@ -79,10 +80,10 @@ def test_prompts_are_never_paths(tmp_path: Path) -> None:
 
 def test_a_newer_schema_is_refused(folder: Path) -> None:
     db = sqlite3.connect(folder / "evidence.sqlite")
-    db.execute("PRAGMA user_version=2")
+    db.execute(f"PRAGMA user_version={VERSION + 1}")
     db.close()
     for use in (run, lambda f: read_run(f).__enter__()):
-        with pytest.raises(RefusedInputError, match="schema version 2, newer than 1"):
+        with pytest.raises(RefusedInputError, match=f"schema version {VERSION + 1}, newer than {VERSION}"):
             use(folder)
 
 

@@ -220,9 +220,9 @@ def test_a_second_interrupt_stops_at_once(tmp_path: Path) -> None:
     assert run(tmp_path / "run") == run(tmp_path / "undisturbed")
 
 
-def test_a_second_writer_is_refused_and_readers_are_not(tmp_path: Path) -> None:
+def test_a_run_inside_itself_is_refused_and_readers_are_not(tmp_path: Path) -> None:
     def nosy(prompts, seeds):
-        with pytest.raises(StateError, match="in use by another process"):
+        with pytest.raises(StateError, match="by this very call"):
             run(tmp_path / "run")
         with read_run(tmp_path / "run") as evidence:
             assert evidence.progress()[0][1] == 32

@@ -10,13 +10,16 @@ In short (`enter()` gives a context manager that yields a drawer):
 
 from .analysis import analyse
 from .check import check_spec
-from .evidence import Evidence, Picture
+from .chunks import read_chunks
+from .evidence import Evidence, Picture, root_digest
 from .export import results_dict, results_json
 from .folder import open_run, read_run
 from .load import load_spec, make_spec
 from .results import Claim, Coverage, Disparity, Findings, Rate
-from .run import run_audit
+from .run import Limits, run_audit
 from .spec import AuditSpec, spec_warnings
+from .tables import observations_csv, observations_parquet
+from .verify import verify_run
 
 __all__ = [
     "AuditSpec",
@@ -25,16 +28,22 @@ __all__ = [
     "Disparity",
     "Evidence",
     "Findings",
+    "Limits",
     "Picture",
     "Rate",
     "analyse",
     "check_spec",
     "load_spec",
     "make_spec",
+    "observations_csv",
+    "observations_parquet",
     "open_run",
+    "read_chunks",
     "read_run",
     "results_dict",
     "results_json",
+    "root_digest",
     "run_audit",
     "spec_warnings",
+    "verify_run",
 ]

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from counterpoise.cli import adapter, audit, demo, report, world
+from counterpoise.cli import adapter, audit, demo, report, verify, world
 from counterpoise.errors import CounterpoiseError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.add_typer(
 app.command("demo")(demo.demo)
 app.command("audit")(audit.audit)
 app.command("report")(report.report)
+app.command("verify")(verify.verify)
 
 
 @app.callback()
