@@ -1,4 +1,4 @@
-"""Runs that die: an audit in forked processes, killed at a chosen step on the disk or at any moment."""
+"""Runs that die: an audit in forked processes that a real SIGKILL ends at a chosen step on the disk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import sqlite3
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ from pathlib import Path
 from audit_toys import Judge, draw, entering, toy_arm, toy_spec
 
 from counterpoise.audit import Evidence, read_run, results_json, run_audit
-from counterpoise.audit import pictures as picture_files
 from counterpoise.diffusion.arm import Arm
 
 SPEC = toy_spec(n=3, claim=[{"prompts": ["a woman"], "attribute": "skin"}], disparity=[])
@@ -67,7 +65,6 @@ def start(work: Callable[[], None]) -> int:
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: fork beside BLAS threads
         pid = os.fork()
     if pid == 0:
-        picture_files.settle = lambda: None  # a sync of the whole machine, which a kill does not need
         try:
             work()
         except BaseException as error:
@@ -87,7 +84,7 @@ def in_child(work: Callable[[], None]) -> int:
 
 
 def doomed(work: Callable[[], None], point: int) -> Callable[[], None]:
-    """`work`, dying just before its `point`-th step on the disk."""
+    """`work`, killed just before its `point`-th step on the disk."""
 
     def die() -> None:
         steps = iter(range(1, 100_000))
@@ -95,7 +92,7 @@ def doomed(work: Callable[[], None], point: int) -> Callable[[], None]:
         def counted(call: Callable) -> Callable:
             def step(*args, **kwargs):
                 if next(steps) == point:
-                    os._exit(9)
+                    os.kill(os.getpid(), signal.SIGKILL)
                 return call(*args, **kwargs)
 
             return step
@@ -113,20 +110,21 @@ def doomed(work: Callable[[], None], point: int) -> Callable[[], None]:
     return die
 
 
-def kill_at_random(work: Callable[[], None], *, kills: int, workers: int, seed: int) -> int:
-    """Keep so many processes at `work` and SIGKILL one at random moments, until `kills` have died by it.
+def kill_at_random(work: Callable[[], None], *, workers: int, seed: int) -> int:
+    """Keep so many processes at `work`, each killed at a random step, until one of them gets to the end.
 
-    Then let those that are left end; returns how many died. A worker that ends by itself is not replaced.
+    Then let those that are left end; returns how many died.
     """
-    moments = random.Random(seed)
-    alive = [start(work) for _ in range(workers)]
-    deaths = 0
-    while deaths < kills and alive:
-        time.sleep(moments.uniform(0.0, 0.05))
-        pid = moments.choice(alive)
-        os.kill(pid, signal.SIGKILL)
-        alive.remove(pid)
-        deaths += end(pid) == -signal.SIGKILL
-        alive.append(start(work))
-    assert [end(pid) for pid in alive] == [0] * len(alive)
+    points, deaths = random.Random(seed), 0
+    alive = {start(doomed(work, points.randrange(30, 95))) for _ in range(workers)}
+    while True:
+        pid, status = os.wait()
+        alive.discard(pid)
+        code = os.waitstatus_to_exitcode(status)
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        deaths += 1
+        alive.add(start(doomed(work, points.randrange(30, 95 + deaths // 2))))
+    assert {end(pid) for pid in alive} <= {0, -signal.SIGKILL}
     return deaths
