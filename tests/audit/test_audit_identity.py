@@ -257,5 +257,7 @@ def test_reading_what_is_no_run_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no run"), read_run(tmp_path):
         pass
     (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentLackError):
+        run(tmp_path / "file" / "below")
     with pytest.raises(EnvironmentLackError, match="exists"):
         run(tmp_path / "file")

@@ -12,7 +12,7 @@ import pytest
 from audit_crashes import audit
 from audit_toys import Judge, entering, toy_arm, toy_spec
 
-from counterpoise.audit import read_run, root_digest, run_audit, verify_run
+from counterpoise.audit import read_run, root_digest, run_audit, store, verify_run
 from counterpoise.errors import RefusedInputError
 
 SPEC = toy_spec(n=3, claim=[{"prompts": ["a woman", "[/red]\x1b[1m\0"], "attribute": "skin"}], disparity=[])
@@ -164,6 +164,22 @@ def test_the_root_is_the_same_for_the_same_evidence_and_no_other(whole: Path, tm
     audit(tmp_path / "other", [toy_arm(batch_size=3)], spec=SPEC)
     roots = [verify_run(folder).root for folder in (whole, tmp_path / "again", tmp_path / "other")]
     assert roots[0] == roots[1] != roots[2]
+
+
+def test_a_run_at_work_is_clean_at_every_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while a batch's files are written and its rows are not."""
+    found = []
+    write = store.write_pictures
+
+    def watched(folder: Path, named) -> None:
+        found.append(verify_run(folder).findings)
+        write(folder, named)
+        found.append(verify_run(folder).findings)
+
+    monkeypatch.setattr(store, "write_pictures", watched)
+    audit(tmp_path / "run", spec=SPEC)
+    assert len(found) == 12
+    assert set(found) == {()}
 
 
 def test_an_unfinished_run_is_clean_and_not_sealed(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def refuse_edited(connection: sqlite3.Connection, folder: Path) -> None:
 
 
 def _pictures(connection: sqlite3.Connection) -> Iterator[Finding]:
-    for _, rows in groupby(connection.execute(_PICTURES).fetchall(), key=lambda row: row[0]):
+    for _, rows in groupby(connection.execute(_PICTURES), key=lambda row: row[0]):
         found = list(rows)
         _, arm, prompt, seed, *picture, stored = found[0][:10]
         observations = [row[10:] for row in found if row[10] is not None]
@@ -76,7 +76,7 @@ def _pictures(connection: sqlite3.Connection) -> Iterator[Finding]:
 
 
 def _batches(connection: sqlite3.Connection) -> Iterator[Finding]:
-    for _, rows in groupby(connection.execute(_BATCHES).fetchall(), key=lambda row: row[0]):
+    for _, rows in groupby(connection.execute(_BATCHES), key=lambda row: row[0]):
         found = list(rows)
         _, arm, number, stored, _ = found[0]
         pictures = [row[4] for row in found]

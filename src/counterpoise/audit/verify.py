@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -43,12 +43,15 @@ def verify_run(folder: Path | str) -> Verdict:
     UsageError if the folder holds no run, RefusedInputError if its file is damaged beyond reading.
     """
     folder = Path(folder)
+    # Before the rows: a file that is there now has its cell in any later state of the plan.
+    files = sorted((folder / IMAGES).rglob("*"))
     with read_run(folder) as evidence:
         connection = evidence.connection
         try:
             with database.snapshot(connection):
                 found = [*_file_findings(connection), *row_findings(connection)]
                 found += _picture_findings(connection, folder)
+                found += _strangers(connection, folder, files)
                 found += _seal_findings(connection, folder)
                 return _verdict(connection, found)
         except sqlite3.DatabaseError as error:
@@ -90,10 +93,8 @@ def _picture_findings(connection: sqlite3.Connection, folder: Path) -> Iterator[
         " FROM picture JOIN cell ON cell.id = picture.cell JOIN arm ON arm.id = cell.arm"
         " JOIN prompt ON prompt.id = cell.prompt ORDER BY arm.id, prompt.id, seed"
     )
-    known = set()
     for a, arm, p, prompt, seed, file, size, sha256 in rows:
         name = picture_file((a, arm), (p, str(prompt)), seed)
-        known.add(name)
         where = f"{name} (arm {arm}, prompt {prompt!r:.60}, seed {seed})"
         if file != name:
             yield Finding("edited row", f"{where}: its file is given as {file!r:.80}")
@@ -103,9 +104,22 @@ def _picture_findings(connection: sqlite3.Connection, folder: Path) -> Iterator[
             yield Finding("missing picture", where)
         elif not intact(folder / name, size, sha256):
             yield Finding("edited picture", where)
-    for path in sorted((folder / IMAGES).rglob("*")):
+
+
+def _strangers(connection: sqlite3.Connection, folder: Path, files: Sequence[Path]) -> Iterator[Finding]:
+    """Files of no planned cell. One whose cell is not drawn is being drawn, or left by a kill: drawn over."""
+    rows = connection.execute(
+        "SELECT arm.id, arm.name, prompt.id, prompt.text, seed, picture.cell FROM cell"
+        " JOIN arm ON arm.id = cell.arm JOIN prompt ON prompt.id = cell.prompt"
+        " LEFT JOIN picture ON picture.cell = cell.id"
+    )
+    known = set()
+    for a, arm, p, prompt, seed, drawn in rows:
+        name = picture_file((a, arm), (p, str(prompt)), seed)
+        known.update([name] if drawn is not None else [name, f"{name}.tmp"])
+    for path in files:
         name = path.relative_to(folder).as_posix()
-        if name not in known and not (path.is_dir() and not path.is_symlink()):
+        if name not in known and (path.is_symlink() or not path.is_dir()):
             yield Finding("extra picture", f"{name!r:.200}")
 
 
