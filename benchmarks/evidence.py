@@ -7,8 +7,8 @@ one thread, taking turns; the loop keeps its prompt embeddings, has a generator 
 nothing with the pictures. What the judge takes is not drawing: its calls are timed and taken off the audit's
 time. All else that an audit does is in it: opening and sealing the run, PNG files with their digests and
 text, rows in transactions that reach the disk, and the answers. `beside` is the part of the audit's time
-that is neither the drawer's nor the judge's, over the loop's time: on a shared machine it varies less than the
-ratio of two long times.
+that is neither the drawer's nor the judge's, over the loop's time: on a shared machine it varies less than
+the ratio of two long times.
 """
 
 from __future__ import annotations
