@@ -41,7 +41,7 @@ PROMPTS = ("a portrait of a woman", "a portrait of a man", "a portrait of a boss
 BAR = 1.03
 
 
-SETTINGS = ((20, 2), (6, 6))  # steps (usual, and the demo's), batches
+SETTINGS = ((20, 3), (6, 10))  # steps (usual, and the demo's), batches
 
 
 @final

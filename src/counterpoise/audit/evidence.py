@@ -25,11 +25,15 @@ from .spec import AuditSpec
 @final
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A stored picture: its cell, its PNG file and the sha256 of that file's bytes."""
+    """A stored picture: its cell, its PNG file, and the sha256 of that file's bytes and of its pixels alone.
+
+    Two arms that draw the same have equal pixels; their files differ in the text that names the arm.
+    """
 
     cell: Cell
     file: Path
     sha256: str
+    pixels: str
 
 
 @final
@@ -167,12 +171,15 @@ class Evidence:
     def pictures(self, arm: str, prompt: str, *, limit: int = -1) -> list[Picture]:
         """The first `limit` (default: all) pictures of a prompt in an arm, by seed."""
         rows = self._db.execute(
-            "SELECT seed, file, sha256 FROM cell JOIN picture ON picture.cell = cell.id"
+            "SELECT seed, file, sha256, pixels FROM cell JOIN picture ON picture.cell = cell.id"
             " WHERE arm = (SELECT id FROM arm WHERE name = ?)"
             " AND prompt = (SELECT id FROM prompt WHERE text = ?) ORDER BY seed LIMIT ?",
             (arm, prompt, limit),
         )
-        return [Picture(Cell(arm, prompt, seed), self.folder / file, digest) for seed, file, digest in rows]
+        return [
+            Picture(Cell(arm, prompt, seed), self.folder / file, digest, pixels)
+            for seed, file, digest, pixels in rows
+        ]
 
     def progress(self) -> list[tuple[str, int, int, int]]:
         """For each arm, in order: its name, cells planned, pictures stored, and distinct ones a prompt."""
