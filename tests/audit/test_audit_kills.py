@@ -1,146 +1,176 @@
-"""Killed at every point where the disk changes, a run resumes to the very bytes of an undisturbed one."""
+"""Killed at every point where the disk changes, by one process or three, a run resumes to the very bytes of
+an undisturbed one."""
 
 from __future__ import annotations
 
-import builtins
 import os
 import random
-import signal
-import sqlite3
-import subprocess
-import sys
+import resource
 import time
-import warnings
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from audit_toys import Judge, draw, entering, toy_arm, toy_spec
+from audit_crashes import (
+    ARMS,
+    LONGER,
+    SPEC,
+    audit,
+    contents,
+    doomed,
+    end,
+    in_child,
+    kill_at_random,
+    look_twice,
+    rows,
+    start,
+    state,
+)
+from audit_toys import Judge, draw, entering
 
-from counterpoise.audit import open_run, read_run, results_json, run_audit
-from counterpoise.diffusion.arm import Arm
-from counterpoise.errors import StateError
-
-SPEC = toy_spec(n=3, claim=[{"prompts": ["a woman"], "attribute": "skin"}], disparity=[])
-ARMS = [toy_arm(batch_size=2), toy_arm("repaired", batch_size=2)]
-
-
-def audit(folder: Path, arms: Sequence[Arm] = ARMS) -> None:
-    findings = run_audit(SPEC, [(arm, entering()) for arm in arms], measurer=Judge(), folder=folder)
-    with read_run(folder) as evidence:
-        results_json(folder / "results.json", findings, evidence)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file that a user sees; the database is compared by its rows."""
-    files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    return {
-        name: data for name, data in files.items() if not name.startswith(("evidence.sqlite", "run.lock"))
-    }
+from counterpoise.audit import open_run, read_run, run_audit, verify_run
+from counterpoise.audit.run import Limits
+from counterpoise.errors import EnvironmentLackError, IncompleteError
 
 
-def rows(folder: Path) -> dict[str, list[tuple]]:
-    """All rows of all tables, in the order of their keys."""
-    with sqlite3.connect(f"file:{folder}/evidence.sqlite?mode=ro", uri=True) as db:
-        tables = [
-            name
-            for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
-        ]
-        found = {table: sorted(db.execute(f"SELECT * FROM {table}").fetchall(), key=repr) for table in tables}
-    db.close()
-    return found
-
-
-def in_child(work: Callable[[], None]) -> int:
-    """Run `work` in a forked process and return its exit code; it ends without any clean-up."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: fork beside BLAS threads
-        pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        except BaseException:
-            os._exit(70)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def doomed(folder: Path, point: int, arms: Sequence[Arm] = ARMS) -> Callable[[], None]:
-    """The audit, in a process that dies just before its `point`-th step on the disk."""
-
-    def work() -> None:
-        steps = iter(range(1, 10_000))
-
-        def counted(call: Callable) -> Callable:
-            def step(*args, **kwargs):
-                if next(steps) == point:
-                    os._exit(9)
-                return call(*args, **kwargs)
-
-            return step
-
-        class Connection(sqlite3.Connection):
-            execute = counted(sqlite3.Connection.execute)
-            executemany = counted(sqlite3.Connection.executemany)
-
-        connect = sqlite3.connect
-        sqlite3.connect = lambda *args, **kwargs: connect(*args, factory=Connection, **kwargs)
-        os.replace, os.fsync, os.unlink, os.mkdir = map(counted, (os.replace, os.fsync, os.unlink, os.mkdir))
-        builtins.open = counted(open)
-        audit(folder, arms)
-
-    return work
+@pytest.fixture(autouse=True)
+def _no_sync_of_the_whole_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("counterpoise.audit.folder.settle", lambda: None)
 
 
 def test_killed_at_any_step_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
     arms = ARMS[:1]
     audit(tmp_path / "undisturbed", arms)
-    expected = contents(tmp_path / "undisturbed"), rows(tmp_path / "undisturbed")
+    expected = state(tmp_path / "undisturbed")
     deaths = 0
     for point in range(1, 10_000):
         folder = tmp_path / str(point)
-        code = in_child(doomed(folder, point, arms))
+        code = in_child(doomed(lambda folder=folder: audit(folder, arms), point))
         if code == 0:
             break
-        assert code == 9
+        assert code == -9
         deaths += 1
         audit(folder, arms)
-        assert (contents(folder), rows(folder)) == expected, f"killed at step {point}"
-    assert deaths > 40
+        assert state(folder) == expected, f"killed at step {point}"
+    assert deaths > 100
 
 
 def test_killed_again_and_again_it_still_arrives(tmp_path: Path) -> None:
     audit(tmp_path / "undisturbed")
     points = random.Random(3)
     deaths = 0
-    while in_child(doomed(tmp_path / "run", points.randrange(20, 60))):
+    while in_child(doomed(lambda: audit(tmp_path / "run"), points.randrange(60, 160))):
         deaths += 1
         assert deaths < 60
-    assert contents(tmp_path / "run") == contents(tmp_path / "undisturbed")
-    assert rows(tmp_path / "run") == rows(tmp_path / "undisturbed")
+    assert state(tmp_path / "run") == state(tmp_path / "undisturbed")
     assert deaths > 1
 
 
-def test_real_sigkill_at_random_moments(tmp_path: Path) -> None:
-    script = (
-        "import sys, time\nsys.path.insert(0, sys.argv[2])\n"
-        "from pathlib import Path\nimport test_audit_kills as t\n"
-        "def slow(p, s):\n    time.sleep(0.02)\n    return t.draw(p, s)\n"
-        "arms = [(arm, t.entering(slow)) for arm in t.ARMS]\n"
-        "print('go', flush=True)\n"
-        "t.run_audit(t.SPEC, arms, measurer=t.Judge(), folder=Path(sys.argv[1]))\n"
-    )
-    moments = random.Random(1)
-    for _ in range(3):
-        command = [sys.executable, "-c", script, str(tmp_path / "run"), str(Path(__file__).parent)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-            assert process.stdout.readline() == b"go\n"
-            time.sleep(moments.uniform(0.0, 0.12))
-            process.send_signal(signal.SIGKILL)
-    audit(tmp_path / "run")
+@pytest.mark.parametrize(("workers", "least"), [(1, 50), (2, 20), (3, 20)])
+def test_kill_9_many_times_and_a_stop_rule_end_in_the_same_bytes(
+    tmp_path: Path, workers: int, least: int
+) -> None:
+    def work() -> None:
+        audit(tmp_path / "run", spec=LONGER, wanted=look_twice)
+
+    audit(tmp_path / "undisturbed", spec=LONGER, wanted=look_twice)
+    deaths = kill_at_random(work, workers=workers, seed=workers)
+    work()
+    assert deaths >= least
+    assert state(tmp_path / "run") == state(tmp_path / "undisturbed")
+    assert not verify_run(tmp_path / "run").findings
+    assert verify_run(tmp_path / "run").sealed
+
+
+def test_three_processes_draw_every_batch_once_and_tell_the_same(tmp_path: Path) -> None:
+    def logged(prompts, seeds):
+        with open(tmp_path / f"log-{os.getpid()}", "a") as log:
+            log.write(f"{prompts[0]} {seeds[0]}\n")
+        time.sleep(0.02)
+        return draw(prompts, seeds)
+
+    audit(tmp_path / "undisturbed", spec=LONGER, wanted=look_twice)
+    pids = [
+        start(lambda: audit(tmp_path / "run", spec=LONGER, wanted=look_twice, drawer=logged))
+        for _ in range(3)
+    ]
+    assert [end(pid) for pid in pids] == [0, 0, 0]
+    logs = [path.read_text().splitlines() for path in sorted(tmp_path.glob("log-*"))]
+    assert len(logs) > 1, "one process drew it all"
+    assert sum(map(len, logs)) == len(rows(tmp_path / "undisturbed")["batch"])
+    assert state(tmp_path / "run") == state(tmp_path / "undisturbed")
+
+
+def test_a_dead_workers_batch_is_taken_over_at_once_and_a_living_ones_never(tmp_path: Path) -> None:
+    """Whatever the clock says: the lease is the lock, so a pid that lives on means nothing either."""
+
+    def stuck(prompts, seeds):
+        (tmp_path / "in").touch()
+        time.sleep(100)
+
+    holder = start(lambda: audit(tmp_path / "run", ARMS[:1], drawer=stuck))
+    while not (tmp_path / "in").exists():
+        time.sleep(0.01)
+    with pytest.raises(IncompleteError, match=rf"waited 0.2 s for batch 0 of arm base \(process {holder}\)"):
+        run_audit(
+            SPEC,
+            [(ARMS[0], entering())],
+            measurer=Judge(),
+            folder=tmp_path / "run",
+            limits=Limits(waiting_seconds=0.2),
+        )
+    os.kill(holder, 9)
+    assert end(holder) == -9
+    audit(tmp_path / "run", ARMS[:1])
+    audit(tmp_path / "undisturbed", ARMS[:1])
+    assert state(tmp_path / "run") == state(tmp_path / "undisturbed")
+
+
+def test_leases_ask_no_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock an hour ahead, then a day back, then broken: nothing stored or decided knows of it."""
     audit(tmp_path / "undisturbed")
-    assert contents(tmp_path / "run") == contents(tmp_path / "undisturbed")
-    assert rows(tmp_path / "run") == rows(tmp_path / "undisturbed")
+    now = time.time
+    moved = iter([3600.0, -86400.0] * 500)
+    monkeypatch.setattr(time, "time", lambda: now() + next(moved))
+    assert in_child(doomed(lambda: audit(tmp_path / "run"), 120)) == -9
+    monkeypatch.setattr(time, "time", lambda: float("nan"))
+    audit(tmp_path / "run")
+    assert state(tmp_path / "run") == state(tmp_path / "undisturbed")
+
+
+def test_a_worker_whose_lock_file_was_deleted_touches_nothing_any_more(tmp_path: Path) -> None:
+    def take_over() -> None:
+        while not (tmp_path / "robbed").exists():
+            time.sleep(0.01)
+        audit(tmp_path / "run")
+
+    def robbed(prompts, seeds):
+        for lock in (tmp_path / "run" / "workers").iterdir():
+            lock.unlink()
+        (tmp_path / "robbed").touch()
+        assert end(other) == 0
+        return 255 - draw(prompts, seeds)
+
+    other = start(take_over)
+
+    with pytest.raises(IncompleteError, match=r"lock file .* was removed"):
+        audit(tmp_path / "run", drawer=robbed)
+    audit(tmp_path / "undisturbed")
+    assert state(tmp_path / "run") == state(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("limit", [200, 500, 4000, 30_000, 60_000, 100_000, 140_000, 9_000_000])
+def test_a_disk_that_refuses_is_exit_6_and_loses_nothing(tmp_path: Path, limit: int) -> None:
+    """The kernel refuses to write any file beyond so many bytes: pictures, the database or its log."""
+
+    def work() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        audit(tmp_path / "run", spec=LONGER)
+
+    code = in_child(work)
+    assert code == (EnvironmentLackError.exit_code if limit < 9_000_000 else 0)
+    audit(tmp_path / "run", spec=LONGER)
+    audit(tmp_path / "undisturbed", spec=LONGER)
+    assert state(tmp_path / "run") == state(tmp_path / "undisturbed")
 
 
 def test_lost_cut_and_altered_pictures_are_drawn_again_and_strangers_kept(tmp_path: Path) -> None:
@@ -152,27 +182,12 @@ def test_lost_cut_and_altered_pictures_are_drawn_again_and_strangers_kept(tmp_pa
     pictures[5].write_bytes(pictures[5].read_bytes()[:-1] + b"?")
     (pictures[0].parent / "99.png").write_bytes(b"an orphan")
     (pictures[0].parent / "8.png.tmp").write_bytes(b"a leftover")
+    (tmp_path / "run" / "results.json.0123abcd.tmp").write_bytes(b"a leftover")
     (pictures[0].parent / "notes.txt").write_bytes(b"mine")
     audit(tmp_path / "run")
     after = contents(tmp_path / "run")
     assert [after.pop(name) for name in after.keys() - before.keys()] == [b"mine"]
     assert after == before
-
-
-def test_another_process_is_refused_while_one_writes(tmp_path: Path) -> None:
-    def intrude() -> None:
-        try:
-            audit(tmp_path / "run")
-        except StateError as error:
-            os._exit(error.exit_code)
-
-    def asking(prompts, seeds):
-        assert in_child(intrude) == 2
-        return draw(prompts, seeds)
-
-    run_audit(SPEC, [(ARMS[0], entering(asking))], measurer=Judge(), folder=tmp_path / "run")
-    with open_run(tmp_path / "run", spec=SPEC, arms=ARMS, measurer=Judge()) as evidence:
-        assert evidence.missing("base") == []
 
 
 def test_what_a_caller_raises_inside_an_open_run_passes_through(tmp_path: Path) -> None:
@@ -181,3 +196,5 @@ def test_what_a_caller_raises_inside_an_open_run_passes_through(tmp_path: Path) 
         open_run(tmp_path / "run", spec=SPEC, arms=ARMS, measurer=Judge()),
     ):
         raise OSError("the drawer's own")
+    with read_run(tmp_path / "run") as evidence:
+        assert len(evidence.missing("base")) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from audit_toys import Judge, draw, entering, toy_arm, toy_spec, truth
 from PIL import Image
 
-from counterpoise.audit import analyse, open_run, read_run, results_json, run_audit
+from counterpoise.audit import Limits, analyse, open_run, read_run, results_json, run_audit
 from counterpoise.errors import EnvironmentLackError, IncompleteError, StateError
 from counterpoise.measure.reading import Reading
 
@@ -220,15 +221,85 @@ def test_a_second_interrupt_stops_at_once(tmp_path: Path) -> None:
     assert run(tmp_path / "run") == run(tmp_path / "undisturbed")
 
 
-def test_a_second_writer_is_refused_and_readers_are_not(tmp_path: Path) -> None:
+def test_a_run_inside_itself_is_refused_and_readers_are_not(tmp_path: Path) -> None:
     def nosy(prompts, seeds):
-        with pytest.raises(StateError, match="in use by another process"):
+        with pytest.raises(StateError, match="by this very call"):
             run(tmp_path / "run")
         with read_run(tmp_path / "run") as evidence:
             assert evidence.progress()[0][1] == 32
         return draw(prompts, seeds)
 
     assert run(tmp_path / "run", arms=[(toy_arm(), entering(nosy))]).claims
+
+
+def test_a_measurer_that_hangs_is_exit_5_with_its_batch(tmp_path: Path) -> None:
+    class Asleep(Judge):
+        def __call__(self, images):
+            if (images[0] == draw(["a woman"], [11])[0]).all():
+                time.sleep(1000)
+            return super().__call__(images)
+
+    given = {"measurer": Asleep(), "limits": Limits(measurer_seconds=0.3)}
+    with pytest.raises(
+        IncompleteError, match="arm base, batch of 4 from prompt 'a woman', seed 11: the measurer"
+    ):
+        run_audit(toy_spec(), [(toy_arm(), entering())], folder=tmp_path / "run", **given)
+    with read_run(tmp_path / "run") as evidence:
+        assert evidence.counts(["base"]) == (4, 32)
+    assert run(tmp_path / "run") == run(tmp_path / "undisturbed")
+
+
+def test_a_measurer_that_breaks_too_often_ends_incomplete_with_its_rows_kept(tmp_path: Path) -> None:
+    class Broken(Judge):
+        def read(self, image):
+            if image[1, 1, 0] < 64:
+                raise ValueError("no face")
+            return super().read(image)
+
+    arms = [(toy_arm(), entering())]
+    with pytest.raises(
+        IncompleteError, match=r"broke on \d+ of 32 pictures of arm base .*ValueError: no face"
+    ) as e:
+        run(tmp_path / "run", arms=arms, measurer=Broken())
+    assert e.value.exit_code == 5
+    findings = run_audit(
+        toy_spec(), arms, measurer=Broken(), folder=tmp_path / "run", limits=Limits(failures=0.5)
+    )
+    assert findings.coverage[0].failed == int(str(e.value).split(" on ")[1].split()[0])
+    assert sum(findings.claims[0].shares.values()) < 0.9
+
+
+def test_a_stop_rule_that_asks_for_nonsense_is_refused(tmp_path: Path) -> None:
+    for answer in ({("base", "a woman"): -1}, {("other", "a woman"): 1}, {("base", "a woman"): 1.5}):
+        with pytest.raises(ValueError, match="the stop rule wants"):
+            run_audit(
+                toy_spec(),
+                [(toy_arm(), entering())],
+                measurer=Judge(),
+                folder=tmp_path / "run",
+                wanted=lambda evidence, answer=answer: answer,
+            )
+
+
+def test_rounds_save_whole_batches_and_are_filled_with_several_prompts(tmp_path: Path) -> None:
+    calls = []
+
+    def drawer(prompts, seeds):
+        calls.append(list(zip(prompts, seeds, strict=True)))
+        return draw(prompts, seeds)
+
+    def wanted(evidence):
+        done = len(evidence.pictures("base", "a woman"))
+        return {("base", "a woman"): min(done + 3, 6), ("base", "a tan woman"): 3}
+
+    run_audit(
+        toy_spec(), [(toy_arm(), entering(drawer))], measurer=Judge(), folder=tmp_path / "run", wanted=wanted
+    )
+    assert calls == [
+        [("a woman", 7), ("a woman", 8), ("a woman", 9), ("a tan woman", 7)],
+        [("a tan woman", 8), ("a tan woman", 9), ("a tan woman", 9), ("a tan woman", 9)],
+        [("a woman", 10), ("a woman", 11), ("a woman", 12), ("a woman", 12)],
+    ]
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,15 +10,18 @@ In short (`enter()` gives a context manager that yields a drawer):
 
 from .analysis import analyse
 from .check import check_spec
-from .evidence import Evidence, Picture
+from .chunks import read_chunks
+from .evidence import Evidence, Picture, root_digest
 from .export import results_dict, results_json
 from .folder import open_run, read_run
 from .items import ClaimItem, DisparityItem, DriftItem, Plan, ReachItem
 from .load import drift_spec, load_spec, make_spec, with_n
 from .plan import bind_spec, plan_of
 from .results import Claim, Coverage, Disparity, Findings, Rate
-from .run import run_audit
+from .run import Limits, run_audit
 from .spec import AuditSpec, spec_warnings
+from .tables import observations_csv, observations_parquet
+from .verify import verify_run
 
 __all__ = [
     "AuditSpec",
@@ -30,6 +33,7 @@ __all__ = [
     "DriftItem",
     "Evidence",
     "Findings",
+    "Limits",
     "Picture",
     "Plan",
     "Rate",
@@ -40,12 +44,17 @@ __all__ = [
     "drift_spec",
     "load_spec",
     "make_spec",
+    "observations_csv",
+    "observations_parquet",
     "open_run",
     "plan_of",
+    "read_chunks",
     "read_run",
     "results_dict",
     "results_json",
+    "root_digest",
     "run_audit",
     "spec_warnings",
+    "verify_run",
     "with_n",
 ]

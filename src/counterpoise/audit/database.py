@@ -1,7 +1,8 @@
-"""The SQLite file of a run: its schema, how it is opened, and the lock that keeps a second writer out.
+"""The SQLite file of a run: how it is opened, to write and to read, and what the disk's refusals become.
 
-WAL with synchronous=FULL: a committed transaction survives a kill and a power cut. The lock is an exclusive
-transaction on a second, empty SQLite file: the operating system lets go of it when its holder dies in
+WAL with synchronous=FULL: a committed transaction survives a kill and a power cut. Opening to write is one
+process's business at a time (`locked`); working is not: see lease.py. Every lock here and there is an open
+exclusive transaction on an empty SQLite file: the operating system lets go of it when its holder dies in
 whatever way, so there is no stale lock to detect, no pid that another program may have been given, and no
 clock to trust.
 """
@@ -11,84 +12,68 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import EnvironmentLackError, RefusedInputError, StateError, UsageError
+from . import schema
 
-VERSION = 1
-APPLICATION_ID = 0x43507365  # "CPse": tells our file from any other SQLite file
 FILE, LOCK = "evidence.sqlite", "run.lock"
-
-_SCHEMA = """
-CREATE TABLE run(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE arm(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, identity TEXT NOT NULL);
-CREATE TABLE prompt(id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
-CREATE TABLE cell(
-    id INTEGER PRIMARY KEY,
-    arm INTEGER NOT NULL REFERENCES arm,
-    prompt INTEGER NOT NULL REFERENCES prompt,
-    seed INTEGER NOT NULL,
-    batch INTEGER NOT NULL,
-    slot INTEGER NOT NULL,
-    UNIQUE(arm, prompt, seed),
-    UNIQUE(arm, batch, slot));
-CREATE TABLE picture(
-    cell INTEGER PRIMARY KEY REFERENCES cell,
-    file TEXT NOT NULL UNIQUE,
-    size INTEGER NOT NULL,
-    sha256 TEXT NOT NULL);
-CREATE TABLE observation(
-    cell INTEGER NOT NULL REFERENCES picture,
-    attribute TEXT NOT NULL,
-    value TEXT,
-    confidence REAL NOT NULL CHECK(confidence BETWEEN 0 AND 1),
-    reason TEXT NOT NULL CHECK(value IS NOT NULL OR reason <> ''),
-    PRIMARY KEY(cell, attribute)) WITHOUT ROWID;
-"""
+_OPENING_SECONDS = 600.0  # another process may be checking 100,000 pictures
+_BUSY_SECONDS = 60.0  # a transaction writes a batch of files at most
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the run folder for writing; StateError at once if another process (or thread) holds it."""
+def locked(folder: Path, *, seconds: float = _OPENING_SECONDS) -> Iterator[None]:
+    """Be the one process that opens the run for writing; waits for others, StateError after `seconds`."""
     with contextlib.ExitStack() as held:
         with store_errors(folder):
-            lock = held.enter_context(contextlib.closing(_connect(str(folder / LOCK), timeout=0)))
-            try:
-                lock.execute("BEGIN EXCLUSIVE")
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error):
-                    raise
-                raise StateError(
-                    f"{folder} is in use by another process that writes to it; wait for it, stop it, or "
-                    "use another folder",
-                    code="E_RUN_BUSY",
-                    file=str(folder),
-                ) from None
+            give_up = time.monotonic() + seconds
+            while (lock := take_lock(folder / LOCK, make=True)) is None:
+                if time.monotonic() > give_up:
+                    raise StateError(
+                        f"{folder} has been kept by another process that opens it for {seconds:g} s; wait "
+                        "for it, stop it, or use another folder",
+                        code="E_RUN_BUSY",
+                        file=str(folder),
+                    )
+                time.sleep(0.02)
+        held.enter_context(contextlib.closing(lock))
         yield
+
+
+def take_lock(file: Path, *, make: bool) -> sqlite3.Connection | None:
+    """Hold `file` until the connection is closed or this process ends; None if another holds it.
+
+    make: whether to make a file that is not there; without, sqlite3.OperationalError if it is missing.
+    """
+    mode = "rwc" if make else "rw"
+    lock = connect(f"{file.absolute().as_uri()}?mode={mode}", seconds=0)
+    try:
+        lock.execute("PRAGMA journal_mode=MEMORY")  # nothing is written: no second file beside the lock
+        lock.execute("BEGIN EXCLUSIVE")
+    except BaseException as error:
+        lock.close()
+        if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+            return None
+        raise
+    return lock
 
 
 def open_writer(folder: Path) -> sqlite3.Connection:
     """The evidence of a locked folder, made if it is not there. The caller closes it."""
     path = folder / FILE
-    if not path.exists() and (folder / "images").exists():
-        raise UsageError(
-            f"{folder} has an images folder but no {FILE}: it is not a run; choose a new folder",
-            code="E_RUN_FOLDER",
-            file=str(folder),
-        )
-    connection = _connect(str(path), timeout=30)
+    connection = connect(str(path), seconds=_BUSY_SECONDS)
     try:
-        _check_kind(connection, path)
+        check_kind(connection, path)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
-        if _pragma(connection, "user_version") == 0:
+        if pragma(connection, "user_version") == 0:
             with transaction(connection):
-                for statement in _SCHEMA.split(";\n"):
+                for statement in schema.statements():
                     connection.execute(statement)
-                connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version={VERSION}")
     except BaseException:
         connection.close()
         raise
@@ -96,7 +81,7 @@ def open_writer(folder: Path) -> sqlite3.Connection:
 
 
 def open_reader(folder: Path) -> sqlite3.Connection:
-    """The evidence of a run, for reading only; works while a run writes to it. The caller closes it."""
+    """The evidence of a run, for reading only; works while others write to it. The caller closes it."""
     path = (folder / FILE).absolute()
     if not path.is_file():
         raise UsageError(
@@ -106,10 +91,11 @@ def open_reader(folder: Path) -> sqlite3.Connection:
     wal = path.with_name(path.name + "-wal")
     frozen = not os.access(path.parent, os.W_OK) and not (wal.exists() and wal.stat().st_size)
     with store_errors(folder):
-        connection = _connect(path.as_uri() + "?mode=ro" + ("&immutable=1" if frozen else ""), timeout=30)
+        options = "?mode=ro" + ("&immutable=1" if frozen else "")
+        connection = connect(path.as_uri() + options, seconds=_BUSY_SECONDS)
         try:
-            _check_kind(connection, path)
-            if _pragma(connection, "user_version") == 0:
+            check_kind(connection, path)
+            if pragma(connection, "user_version") == 0:
                 raise UsageError(
                     f"{path} holds no run yet; run the audit first", code="E_RUN_MISSING", file=str(path)
                 )
@@ -133,6 +119,17 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """One state of the evidence for all that is read in the block, whatever others write meanwhile."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
 def store_errors(folder: Path) -> Iterator[None]:
     """Turn what the disk refuses (full, read-only, over quota) into one line with exit code 6."""
     try:
@@ -147,19 +144,21 @@ def store_errors(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _connect(database: str, *, timeout: float) -> sqlite3.Connection:
+def connect(database: str, *, seconds: float) -> sqlite3.Connection:
+    """A connection (a path, or a file: URI) that waits up to `seconds` for others' transactions."""
     # isolation_level=None: transactions begin and end only where this code says so.
-    return sqlite3.connect(database, timeout=timeout, isolation_level=None, uri=database.startswith("file:"))
+    return sqlite3.connect(database, timeout=seconds, isolation_level=None, uri=database.startswith("file:"))
 
 
-def _pragma(connection: sqlite3.Connection, name: str) -> int:
+def pragma(connection: sqlite3.Connection, name: str) -> int:
+    """The value of a numeric pragma."""
     return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
 
 
-def _check_kind(connection: sqlite3.Connection, path: Path) -> None:
+def check_kind(connection: sqlite3.Connection, path: Path) -> None:
     """RefusedInputError unless the file is empty or an evidence file of a version known here."""
     try:
-        version, kind = _pragma(connection, "user_version"), _pragma(connection, "application_id")
+        version, kind = pragma(connection, "user_version"), pragma(connection, "application_id")
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     except sqlite3.OperationalError:
         raise
@@ -169,14 +168,14 @@ def _check_kind(connection: sqlite3.Connection, path: Path) -> None:
             code="E_RUN_DAMAGED",
             file=str(path),
         ) from None
-    if tables and kind != APPLICATION_ID:
+    if tables and kind != schema.APPLICATION_ID:
         raise RefusedInputError(
             f"{path} is another program's SQLite file; use a new folder", code="E_RUN_DAMAGED", file=str(path)
         )
-    if version > VERSION:
+    if version > schema.VERSION:
         raise RefusedInputError(
-            f"{path} has schema version {version}, newer than {VERSION}, the newest known here; update "
-            "counterpoise to read it",
+            f"{path} has schema version {version}, newer than {schema.VERSION}, the newest known here; "
+            "update counterpoise to read it",
             code="E_RUN_VERSION",
             file=str(path),
         )

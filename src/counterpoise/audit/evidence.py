@@ -1,7 +1,8 @@
 """The evidence of a run: planned cells, pictures and observations, stored as rows and never as counters.
 
 The plan is made of rows too: every cell has its batch and slot from the moment it is planned. So a resumed
-run draws the very batches that an undisturbed one would, and an extension appends batches.
+run draws the very batches that an undisturbed one would, and an extension appends batches. What is drawn is
+stored a whole batch at a time, by the worker that holds its lease.
 """
 
 from __future__ import annotations
@@ -15,19 +16,24 @@ from typing import final
 
 from ..diffusion.arm import Cell
 from ..measure.reading import Reading
-from . import database
-from .pictures import picture_file, sha256, write_pictures
+from .digest import root_of
+from .pictures import picture_file
+from .readings import FAILED
 from .spec import AuditSpec
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A stored picture: its cell, its PNG file and the sha256 of that file's bytes."""
+    """A stored picture: its cell, its PNG file, and the sha256 of that file's bytes and of its pixels alone.
+
+    Two arms that draw the same have equal pixels; their files differ in the text that names the arm.
+    """
 
     cell: Cell
     file: Path
     sha256: str
+    pixels: str
 
 
 @final
@@ -42,12 +48,38 @@ class Planned:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A picture of a batch to be stored: its PNG file, the digest of its pixels, and what was read of it."""
+
+    png: bytes
+    pixels: str
+    readings: Mapping[str, Reading]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where pictures of an arm came from: an environment, and how many cells were drawn together."""
+
+    arm: str
+    environment: Mapping[str, object]
+    batch_size: int
+    pictures: int
+
+
+@final
 class Evidence:
-    """An open run folder. Made by `folder.open_run` (to write) or `folder.read_run` (to read)."""
+    """An open run folder, read. Made by `folder.open_run` (to write, see store.py) or `folder.read_run`."""
 
     def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
         self.folder = folder
         self._db = connection
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection to the rows, for this room's own queries."""
+        return self._db
 
     @property
     def identity(self) -> dict[str, object]:
@@ -72,57 +104,48 @@ class Evidence:
         """The arms planned so far, in the order in which they were first given."""
         return [json.loads(row[0]) for row in self._db.execute("SELECT identity FROM arm ORDER BY id")]
 
-    def missing(self, arm: str) -> list[int]:
-        """The batches of an arm of which any picture is missing, in order."""
+    @property
+    def root(self) -> str:
+        """The digest of all that this evidence says: equal roots, equal pictures and readings."""
+        return root_of(self._db)
+
+    @property
+    def environments(self) -> list[dict[str, object]]:
+        """Every environment in which the run was opened to draw, in the order of their coming."""
+        rows = self._db.execute("SELECT description FROM environment ORDER BY id")
+        return [json.loads(row[0]) for row in rows]
+
+    def sources(self) -> list[Source]:
+        """How many pictures of each arm were drawn in which environment and batch size: a report's mix."""
         rows = self._db.execute(
-            "SELECT DISTINCT batch FROM cell LEFT JOIN picture ON picture.cell = cell.id"
-            " WHERE picture.cell IS NULL AND arm = (SELECT id FROM arm WHERE name = ?) ORDER BY batch",
+            "SELECT arm.name, description, batch.size, count(*) FROM picture"
+            " JOIN environment ON environment.id = picture.environment JOIN cell ON cell.id = picture.cell"
+            " JOIN batch ON batch.id = cell.batch JOIN arm ON arm.id = cell.arm"
+            " GROUP BY arm.id, environment.id, batch.size ORDER BY arm.id, environment.id, batch.size"
+        )
+        return [Source(arm, json.loads(text), size, n) for arm, text, size, n in rows]
+
+    def missing(self, arm: str) -> list[int]:
+        """The ids of the batches of an arm that are not drawn, in order."""
+        rows = self._db.execute(
+            "SELECT id FROM batch WHERE digest IS NULL AND arm = (SELECT id FROM arm WHERE name = ?)"
+            " ORDER BY number",
             (arm,),
         )
         return [row[0] for row in rows]
 
-    def batch(self, arm: str, batch: int) -> list[Planned]:
-        """The cells of a batch in the order of their slots."""
+    def batch(self, batch: int) -> list[Planned]:
+        """The cells of a batch (by its id) in the order of their slots."""
         rows = self._db.execute(
-            "SELECT cell.id, arm.id, prompt.id, prompt.text, seed, picture.cell FROM cell"
+            "SELECT cell.id, arm.id, arm.name, prompt.id, prompt.text, seed, picture.cell FROM cell"
             " JOIN arm ON arm.id = cell.arm JOIN prompt ON prompt.id = cell.prompt"
-            " LEFT JOIN picture ON picture.cell = cell.id WHERE arm.name = ? AND batch = ? ORDER BY slot",
-            (arm, batch),
+            " LEFT JOIN picture ON picture.cell = cell.id WHERE cell.batch = ? ORDER BY slot",
+            (batch,),
         )
         return [
             Planned(cell, Cell(arm, text, seed), picture_file((a, arm), (p, text), seed), done is not None)
-            for cell, a, p, text, seed, done in rows
+            for cell, a, arm, p, text, seed, done in rows
         ]
-
-    def store(
-        self, planned: Sequence[Planned], pngs: Sequence[bytes], readings: Sequence[Mapping[str, Reading]]
-    ) -> None:
-        """Keep a batch for good: the files first, then every row of it in one transaction.
-
-        A kill in between leaves files without rows, which the next open sweeps; never the reverse. Cells
-        that are already there are left as they are.
-        """
-        new = [
-            (plan, png, read)
-            for plan, png, read in zip(planned, pngs, readings, strict=True)
-            if not plan.done
-        ]
-        with database.store_errors(self.folder):
-            write_pictures(self.folder, [(plan.file, png) for plan, png, _ in new])
-            with database.transaction(self._db):
-                self._db.executemany(
-                    "INSERT INTO picture(cell, file, size, sha256) VALUES (?, ?, ?, ?)",
-                    [(plan.id, plan.file, len(png), sha256(png)) for plan, png, _ in new],
-                )
-                self._db.executemany(
-                    "INSERT INTO observation(cell, attribute, value, confidence, reason)"
-                    " VALUES (?, ?, ?, ?, ?)",
-                    [
-                        (plan.id, attribute, reading.value, reading.confidence, reading.reason)
-                        for plan, _, read in new
-                        for attribute, reading in read.items()
-                    ],
-                )
 
     def tally(self, cells: tuple[str, str], attribute: str, seeds: range) -> dict[str | None, int]:
         """value (None: abstained) -> pictures, over an (arm, prompt)'s measured pictures on `seeds`."""
@@ -148,21 +171,33 @@ class Evidence:
     def pictures(self, arm: str, prompt: str, *, limit: int = -1) -> list[Picture]:
         """The first `limit` (default: all) pictures of a prompt in an arm, by seed."""
         rows = self._db.execute(
-            "SELECT seed, file, sha256 FROM cell JOIN picture ON picture.cell = cell.id"
+            "SELECT seed, file, sha256, pixels FROM cell JOIN picture ON picture.cell = cell.id"
             " WHERE arm = (SELECT id FROM arm WHERE name = ?)"
             " AND prompt = (SELECT id FROM prompt WHERE text = ?) ORDER BY seed LIMIT ?",
             (arm, prompt, limit),
         )
-        return [Picture(Cell(arm, prompt, seed), self.folder / file, digest) for seed, file, digest in rows]
+        return [
+            Picture(Cell(arm, prompt, seed), self.folder / file, digest, pixels)
+            for seed, file, digest, pixels in rows
+        ]
 
     def progress(self) -> list[tuple[str, int, int, int]]:
         """For each arm, in order: its name, cells planned, pictures stored, and distinct ones a prompt."""
         rows = self._db.execute(
-            "SELECT arm.name, count(*), count(picture.cell), count(DISTINCT prompt || ' ' || sha256)"
+            "SELECT arm.name, count(*), count(picture.cell), count(DISTINCT prompt || ' ' || pixels)"
             " FROM arm JOIN cell ON cell.arm = arm.id LEFT JOIN picture ON picture.cell = cell.id"
             " GROUP BY arm.id ORDER BY arm.id"
         )
         return rows.fetchall()
+
+    def counts(self, arms: Sequence[str]) -> tuple[int, int]:
+        """Pictures stored and planned, over these arms."""
+        rows = self._db.execute(
+            "SELECT arm.name, count(*), count(picture.cell) FROM arm JOIN cell ON cell.arm = arm.id"
+            " LEFT JOIN picture ON picture.cell = cell.id GROUP BY arm.id"
+        )
+        mine = [(drawn, planned) for name, planned, drawn in rows if name in arms]
+        return sum(drawn for drawn, _ in mine), sum(planned for _, planned in mine)
 
     def count_reason(self, arm: str, prefix: str) -> int:
         """Pictures of an arm for which some attribute was given no value for a reason that begins so."""
@@ -173,3 +208,22 @@ class Evidence:
             (len(prefix), prefix, arm),
         ).fetchone()
         return int(row[0])
+
+    def failures(self, arm: str) -> tuple[int, str]:
+        """Pictures of an arm that the measurer broke on, and the first one's reason ("" if none)."""
+        row = self._db.execute(
+            "SELECT reason FROM cell JOIN observation ON observation.cell = cell.id WHERE value IS NULL"
+            " AND substr(reason, 1, ?) = ? AND arm = (SELECT id FROM arm WHERE name = ?)"
+            " ORDER BY cell.id, attribute LIMIT 1",
+            (len(FAILED), FAILED, arm),
+        ).fetchone()
+        return self.count_reason(arm, FAILED), row[0] if row else ""
+
+
+def root_digest(evidence: Evidence) -> str:
+    """The digest of all that a run's evidence says; whoever keeps it can tell later if anything changed.
+
+    It depends on the plan, the pictures, the readings, the identity and the environments, not on who drew
+    what first. `verify_run` recomputes it from the rows and files.
+    """
+    return evidence.root

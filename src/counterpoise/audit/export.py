@@ -1,4 +1,7 @@
-"""Findings as results.json: canonical, deterministic, whole. Times and host facts belong elsewhere."""
+"""Findings as results.json, and observations as tables: canonical, deterministic, whole.
+
+Times belong elsewhere; where pictures were drawn is told, since they may differ by it.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,7 @@ def results_dict(
         "schema": SCHEMA,
         **asdict(findings),
         "arms": evidence.arms,
+        "evidence": {"root": evidence.root, "sources": [asdict(source) for source in evidence.sources()]},
         **evidence.identity,
     }
     taken = sorted(content.keys() & (extra or {}).keys())

@@ -2,7 +2,9 @@
 
 FOLDER/evidence.sqlite   what was planned, drawn and read
 FOLDER/images/           ARM/PROMPT/SEED.png
-FOLDER/run.lock          held by the one process that may write
+FOLDER/environment.json  the environments that drew it
+FOLDER/workers/          a lock file for each process at work now
+FOLDER/run.lock          held by the one process that opens the run
 """
 
 from __future__ import annotations
@@ -10,93 +12,146 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..diffusion.arm import Arm
 from ..measure.reading import Measurer
-from . import database
-from .cells import cells_of
+from . import database, schema
+from .digest import canonical
+from .environment import describe_environment, write_environments
 from .evidence import Evidence
-from .identity import canonical, check_arms, check_same_arm, check_same_run, describe_arm, describe_run
-from .pictures import intact, settle, sweep
+from .identity import check_arms, check_same_arm, check_same_run, describe_arm, describe_run
+from .lease import working
+from .migrate import migrate, migrated_copy
+from .pictures import intact, probe, settle, sweep, sweep_temporaries
+from .place import check_place
+from .rounds import plan_fixed, refuse_resizing_beside, resize_batches
+from .rows import refuse_edited
 from .spec import AuditSpec
+from .store import unseal
+from .writer import Writer
 
 
 @contextlib.contextmanager
 def open_run(
-    folder: Path | str, *, spec: AuditSpec, arms: Sequence[Arm], measurer: Measurer
+    folder: Path | str,
+    *,
+    spec: AuditSpec,
+    arms: Sequence[Arm],
+    measurer: Measurer,
+    allow_env_change: bool = False,
 ) -> Iterator[Evidence]:
-    """Open a run folder to write (made if absent), plan what is missing, and hold it against others.
+    """Open a run folder (made if absent) and plan all that the spec's n asks for; what it holds, to read.
 
-    UsageError if the folder holds another spec, measurer or arm of the same name (n may grow, arms may be
-    added); StateError if another process writes to it; EnvironmentLackError if the disk refuses.
+    Errors: those of `work_on`.
+    """
+    with work_on(
+        folder, spec=spec, arms=arms, measurer=measurer, allow_env_change=allow_env_change
+    ) as writer:
+        yield writer.evidence
+
+
+@contextlib.contextmanager
+def work_on(
+    folder: Path | str,
+    *,
+    spec: AuditSpec,
+    arms: Sequence[Arm],
+    measurer: Measurer,
+    fixed: bool = True,
+    environment: Mapping[str, object] | None = None,
+    allow_env_change: bool = False,
+) -> Iterator[Writer]:
+    """Open a run folder (made if absent) and be one of its workers for the length of the block.
+
+    fixed: plan all that the spec's n asks for; without, the caller plans rounds. environment: what describes
+    this process (default: `describe_environment`).
+    UsageError if the folder is no place for a run, or holds another spec, measurer or arm of the same name (n
+    may grow, arms may be added; environment and batch size may change with allow_env_change);
+    EnvironmentLackError if the disk refuses; RefusedInputError if rows were edited.
     """
     folder = Path(folder)
     check_arms(arms)
+    check_place(folder)
+    described = canonical(dict(environment or describe_environment()))
     with database.store_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with database.locked(folder), contextlib.ExitStack() as opened:
-        with database.store_errors(folder):
+    with contextlib.ExitStack() as opened:
+        with database.locked(folder), database.store_errors(folder):
+            migrate(folder)
             connection = opened.enter_context(contextlib.closing(database.open_writer(folder)))
+            worker = opened.enter_context(working(folder, connection))
+            evidence = Evidence(folder, connection)
+            writer = Writer(evidence, connection, worker, described, allow_env_change)
             with database.transaction(connection):
-                _register(connection, describe_run(spec, measurer), folder)
-                for arm in arms:
-                    _plan(connection, spec, arm, folder)
-            _reconcile(connection, folder)
-        opened.callback(settle)
-        yield Evidence(folder, connection)
+                alone = not worker.others()
+            if alone:
+                refuse_edited(connection, folder)
+                _reconcile(connection, folder)
+                sweep_temporaries(folder)
+            with database.transaction(connection):
+                _register(writer, describe_run(spec, measurer), arms)
+                unseal(connection)
+                if fixed:
+                    plan_fixed(connection, spec, arms)
+                if not writer.finished([arm.name for arm in arms]):
+                    writer.admit()
+            if not writer.finished([arm.name for arm in arms]):
+                probe(folder, writer.longest_file())
+            write_environments(folder, evidence.environments)
+        opened.callback(lambda: settle() if writer.kept else None)
+        yield writer
 
 
 @contextlib.contextmanager
 def read_run(folder: Path | str) -> Iterator[Evidence]:
-    """Open a run folder to read, also while a run writes to it; UsageError if it holds no run."""
+    """Open a run folder to read, also while others write to it; UsageError if it holds no run.
+
+    A run of an older version is read from a migrated copy; the folder stays as it is.
+    """
     folder = Path(folder)
-    with contextlib.closing(database.open_reader(folder)) as connection:
+    with contextlib.ExitStack() as stack:
+        connection = stack.enter_context(contextlib.closing(database.open_reader(folder)))
+        if database.pragma(connection, "user_version") < schema.VERSION:
+            copy = Path(stack.enter_context(tempfile.TemporaryDirectory())) / database.FILE
+            migrated_copy(connection, copy, folder)
+            connection = stack.enter_context(contextlib.closing(database.connect(str(copy), seconds=0)))
         yield Evidence(folder, connection)
 
 
-def _register(connection: sqlite3.Connection, identity: Mapping[str, object], folder: Path) -> None:
+def _register(writer: Writer, identity: Mapping[str, object], arms: Sequence[Arm]) -> None:
+    """Hold spec, measurer and arms against what the folder knows, and make them known. In a transaction."""
+    connection, folder, lax = writer.connection, writer.folder, writer.env_may_change
     row = connection.execute("SELECT value FROM run WHERE key = 'identity'").fetchone()
     if row:
-        check_same_run(json.loads(row[0]), identity, folder)
+        check_same_run(json.loads(row[0]), identity, folder, batch_size_may_change=lax)
     connection.execute("INSERT OR REPLACE INTO run VALUES ('identity', ?)", (canonical(identity),))
-
-
-def _plan(connection: sqlite3.Connection, spec: AuditSpec, arm: Arm, folder: Path) -> None:
-    """Give every cell that an arm lacks its place: whole batches after the last planned one."""
-    row = connection.execute("SELECT id, identity FROM arm WHERE name = ?", (arm.name,)).fetchone()
-    if row:
-        check_same_arm(json.loads(row[1]), describe_arm(arm), folder)
-        arm_id = row[0]
-    else:
-        insert = "INSERT INTO arm(name, identity) VALUES (?, ?)"
-        arm_id = connection.execute(insert, (arm.name, canonical(describe_arm(arm)))).lastrowid
-    planned = set(
-        connection.execute(
-            "SELECT text, seed FROM cell JOIN prompt ON prompt.id = prompt WHERE arm = ?", (arm_id,)
-        )
-    )
-    new = [cell for cell in cells_of(spec, arm.name) if (cell.prompt, cell.seed) not in planned]
-    prompts = {cell.prompt: None for cell in new}
-    connection.executemany("INSERT OR IGNORE INTO prompt(text) VALUES (?)", [(p,) for p in prompts])
-    ids = {text: i for i, text in connection.execute("SELECT id, text FROM prompt")}
-    last = connection.execute("SELECT max(batch) FROM cell WHERE arm = ?", (arm_id,)).fetchone()[0]
-    first = 0 if last is None else last + 1
-    connection.executemany(
-        "INSERT INTO cell(arm, prompt, seed, batch, slot) VALUES (?, ?, ?, ?, ?)",
-        [
-            (arm_id, ids[cell.prompt], cell.seed, first + i // arm.batch_size, i % arm.batch_size)
-            for i, cell in enumerate(new)
-        ],
-    )
+    for arm in arms:
+        described = canonical(describe_arm(arm))
+        row = connection.execute("SELECT identity FROM arm WHERE name = ?", (arm.name,)).fetchone()
+        if row is None:
+            connection.execute("INSERT INTO arm(name, identity) VALUES (?, ?)", (arm.name, described))
+        elif row[0] != described:
+            check_same_arm(json.loads(row[0]), describe_arm(arm), folder, batch_size_may_change=lax)
+            if json.loads(row[0])["batch_size"] != arm.batch_size:
+                refuse_resizing_beside(writer.worker.others(), arm.name)
+                resize_batches(connection, arm.name, arm.batch_size)
+            connection.execute("UPDATE arm SET identity = ? WHERE name = ?", (described, arm.name))
 
 
 def _reconcile(connection: sqlite3.Connection, folder: Path) -> None:
-    """Make files and rows agree: pictures that are gone or altered are drawn again, orphans are swept."""
+    """Make files and rows agree: pictures that are gone or altered are drawn again, orphans are swept.
+
+    Only while no other worker lives: it would be told that its batch is whole while a file of it is gone.
+    """
     rows = connection.execute("SELECT cell, file, size, sha256 FROM picture").fetchall()
     lost = [(cell,) for cell, file, size, digest in rows if not intact(folder / file, size, digest)]
     with database.transaction(connection):
+        connection.executemany(
+            "UPDATE batch SET digest = NULL WHERE id = (SELECT batch FROM cell WHERE id = ?)", lost
+        )
         connection.executemany("DELETE FROM observation WHERE cell = ?", lost)
         connection.executemany("DELETE FROM picture WHERE cell = ?", lost)
     gone = {cell for (cell,) in lost}

@@ -1,29 +1,30 @@
 """What makes a run folder that run and no other: its spec, its measurer, its arms, as canonical JSON.
 
 A folder is resumed only by the same identity. n may grow (the run is extended); nothing else may change,
-since pictures and readings under two identities must never be pooled.
+since pictures and readings under two identities must never be pooled. What is not of the question but may
+change float sums (library versions, processor, threads, batch size) may change if the user allows it.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from ..diffusion.arm import Arm
 from ..errors import UsageError
 from ..measure.reading import Measurer
+from .digest import canonical, digest_of
 from .spec import AuditSpec
 
 _SHOWN = 3
+_ALLOW = ", or allow it (--allow-env-change): pictures then bear the mark of where they were drawn"
 _ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-def canonical(value: object) -> str:
-    """JSON with sorted keys and no spaces; ValueError on nan and inf."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def describe_run(spec: AuditSpec, measurer: Measurer) -> dict[str, object]:
@@ -54,30 +55,62 @@ def check_arms(arms: Sequence[Arm]) -> None:
             raise UsageError(f"two arms are named {arm.name}; rename one", code="E_ARM")
 
 
-def check_same_run(stored: Mapping[str, object], given: Mapping[str, object], folder: Path) -> None:
+def run_digest(run: Mapping[str, object]) -> str:
+    """The sha256 of a run's identity apart from n, so that an extension keeps it."""
+    return digest_of("identity", _without_n(run))
+
+
+def arm_digest(arm: Arm) -> str:
+    """The sha256 of an arm's identity."""
+    return digest_of("arm", describe_arm(arm))
+
+
+def check_same_run(
+    stored: Mapping[str, object], given: Mapping[str, object], folder: Path, *, batch_size_may_change: bool
+) -> None:
     """UsageError with a short diff if `given` is not `stored`, grown in n at most."""
-    old, new = _flat(_without_n(stored)), _flat(_without_n(given))
-    changes = _changes(old, new)
+    stored = _of_today(stored)
+    changes = _changes(_flat(_without_n(stored)), _flat(_without_n(given)))
+    resized = [change for change in changes if change.startswith("drawing.batch_size:")]
+    if batch_size_may_change:
+        changes = [change for change in changes if change not in resized]
+    grown = dict(_counts(given))
     changes += [
-        f"{path}: {before} -> {after} (n may only grow)"
-        for (path, before), after in zip(_counts(stored).items(), _counts(given).values(), strict=False)
-        if after < before
+        f"{path}: {before} -> {grown[path]} (n may only grow)"
+        for path, before in _counts(stored)
+        if path in grown and grown[path] < before
     ]
-    _refuse(changes, f"{folder} holds a run of another spec", folder)
+    allow = _ALLOW if changes == resized else ""
+    _refuse(changes, f"{folder} holds a run of another spec", folder, allow)
 
 
-def check_same_arm(stored: Mapping[str, object], given: Mapping[str, object], folder: Path) -> None:
+def check_same_arm(
+    stored: Mapping[str, object], given: Mapping[str, object], folder: Path, *, batch_size_may_change: bool
+) -> None:
     """UsageError with a short diff if an arm of that name has been drawn otherwise."""
-    changes = _changes(_flat(stored), _flat(given))
-    _refuse(changes, f'{folder} holds another arm "{given["name"]}"', folder)
+    defaults = {f.name: f.default for f in fields(Arm) if f.default is not MISSING}
+    known: dict[str, object] = {**json.loads(canonical(defaults)), **stored}
+    changes = _changes(_flat(known), _flat(given))
+    resized = [change for change in changes if change.startswith("batch_size:")]
+    if batch_size_may_change:
+        changes = [change for change in changes if change not in resized]
+    allow = _ALLOW if changes == resized else ""
+    _refuse(changes, f'{folder} holds another arm "{given["name"]}"', folder, allow)
 
 
-def _refuse(changes: Sequence[str], what: str, folder: Path) -> None:
+def check_same_environment(stored: Sequence[str], given: str, folder: Path) -> None:
+    """UsageError with a short diff if pictures were drawn in other environments (as canonical JSON) only."""
+    if stored and given not in stored:
+        changes = _changes(_flat(json.loads(stored[-1])), _flat(json.loads(given)))
+        _refuse(changes, f"{folder} was drawn in another environment", folder, _ALLOW)
+
+
+def _refuse(changes: Sequence[str], what: str, folder: Path, allow: str = "") -> None:
     if changes:
         more = f"; and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
         shown = "; ".join(changes[:_SHOWN])
         raise UsageError(
-            f"{what}: {shown}{more}. Use a new folder, or undo the change to resume",
+            f"{what}: {shown}{more}. Use a new folder, or undo the change to resume{allow}",
             code="E_RUN_CHANGED",
             file=str(folder),
         )
@@ -107,18 +140,30 @@ def _flat(value: object, path: str = "") -> dict[str, object]:
     return {leaf: item for where, part in parts for leaf, item in _flat(part, where).items()}
 
 
+def _of_today(run: Mapping[str, object]) -> dict[str, object]:
+    """A stored identity with today's defaults for what its version did not know yet."""
+    try:
+        spec = AuditSpec.model_validate(run["spec"]).model_dump(mode="json", by_alias=True)
+    except ValidationError:
+        return dict(run)
+    return {**run, "spec": spec}
+
+
 def _without_n(run: Mapping[str, object]) -> dict[str, object]:
-    copy = json.loads(canonical(run))
-    for table in (copy["spec"], *copy["spec"]["claim"], *copy["spec"]["disparity"]):
-        table.pop("n")
-    return dict(copy)
+    return {**run, "spec": _stripped(json.loads(canonical(run["spec"])))}
 
 
-def _counts(run: Mapping[str, object]) -> dict[str, int]:
+def _stripped(value: object) -> object:
+    if isinstance(value, list):
+        return [_stripped(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _stripped(item) for key, item in value.items() if key != "n"}
+    return value
+
+
+def _counts(run: Mapping[str, object]) -> Iterator[tuple[str, int]]:
     """The n that each question really has: its own, else the spec's."""
-    spec = json.loads(canonical(run))["spec"]
-    return {
-        f"{kind}[{i}].n": spec["n"] if question["n"] is None else question["n"]
-        for kind in ("claim", "disparity")
-        for i, question in enumerate(spec[kind])
-    }
+    spec: dict[str, Any] = json.loads(canonical(run["spec"]))
+    for path, n in _flat(spec).items():
+        if path.rpartition(".")[2] == "n":
+            yield path, spec["n"] if n is None else int(str(n))

@@ -1,36 +1,54 @@
 """An audit, run: every arm's missing batches drawn, read and stored; killed at any moment, resumed by
-calling it again.
+calling it again, by as many processes at once as one likes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from functools import partial
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, final
 
-import numpy as np
-
-from ..diffusion.arm import Arm, Drawer
+from ..diffusion.arm import Arm
+from ..errors import IncompleteError, StateError
 from ..measure.reading import Measurer
 from .analysis import analyse
 from .check import check_spec
-from .evidence import Evidence, Planned
-from .folder import open_run
-from .pictures import png_bytes
-from .readings import read_pictures
+from .drawing import Desk, Enter, draw_missing
+from .evidence import Evidence
+from .folder import work_on
 from .results import Findings
+from .rounds import Wanted
 from .spec import AuditSpec
 from .stop import stop_requests
+from .watch import time_limit
 
-Enter = Callable[[], AbstractContextManager[Drawer]]
+_here = threading.local()
 
 
 class Progress(Protocol):
     """Told of pictures stored and planned over all the given arms, and of the arm being drawn."""
 
     def __call__(self, done: int, total: int, arm: str) -> None: ...
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a run puts up with.
+
+    measurer_seconds: for its answer about one batch. waiting_seconds: for other workers of the same run while
+    none of them finishes a batch. failures: the share of an arm's pictures on which the measurer may break.
+    """
+
+    measurer_seconds: float = 600.0
+    waiting_seconds: float = 3600.0
+    failures: float = 0.1
+
+
+USUAL = Limits()
 
 
 def run_audit(
@@ -40,61 +58,96 @@ def run_audit(
     measurer: Measurer,
     folder: Path | str,
     progress: Progress | None = None,
+    wanted: Wanted | None = None,
+    allow_env_change: bool = False,
+    environment: Mapping[str, object] | None = None,
+    limits: Limits = USUAL,
 ) -> Findings:
     """Draw what each arm lacks, in order, and answer the spec from everything that the folder then holds.
 
     arms: each with a function that makes a context manager, entered (it may mount or fold an adapter) only
-    if the arm lacks pictures, and left before the next arm's is entered. The drawer is called with exactly
-    arm.batch_size cells; a last short batch repeats its last cell, and the surplus is thrown away.
-    progress(done, total, arm) is called when an arm begins and after each batch.
+    if there is a batch of the arm for this process, and left before another arm's is entered. The drawer is
+    called with exactly arm.batch_size cells; a last short batch repeats its last cell, and the surplus is
+    thrown away. progress(done, total, arm) is called when an arm begins and after each batch.
+
+    wanted: a stop rule. Asked whenever all that is planned is drawn, it says from the evidence alone how many
+    pictures each (arm, prompt) should have by its next look; the run ends when that is nothing new. Without
+    it, the spec's n is drawn in one round. allow_env_change, environment: as `work_on`'s.
+
+    Several processes may call this on one folder with the same arguments at once: each batch is drawn by one
+    of them, and all return the same findings.
 
     Ctrl-C ends it after the batch in hand with KeyboardInterrupt, SIGTERM and SIGHUP with IncompleteError;
-    a second signal at once. In every case what is stored stays and the next call goes on from it. Other
-    errors: those of `check_spec` and `open_run`; what a drawer raises passes through.
+    a second signal at once. IncompleteError also when the measurer hangs, when other workers do, and, once
+    all is drawn, when the measurer broke on more than limits.failures of an arm's pictures. In every case
+    what is stored stays and the next call goes on from it. Other errors: those of `check_spec` and `work_on`;
+    what a drawer raises passes through.
     """
-    check_spec(spec, measurer)
+    spec = check_spec(spec, measurer)
     given = [arm for arm, _ in arms]
-    with open_run(folder, spec=spec, arms=given, measurer=measurer) as evidence, stop_requests() as stop:
-        done, total = _progress(evidence, {arm.name for arm in given})
-        for arm, enter in arms:
-            batches = evidence.missing(arm.name)
-            tell = partial(progress, total=total, arm=arm.name) if progress else _silent
-            tell(done)
-            if not batches:
-                continue
-            stop.check()
-            with enter() as draw:
-                for batch in batches:
-                    planned = evidence.batch(arm.name, batch)
-                    pictures = _draw(draw, planned, arm)
-                    readings = read_pictures(pictures, measurer)
-                    evidence.store(planned, [png_bytes(picture) for picture in pictures], readings)
-                    done += sum(not plan.done for plan in planned)
-                    tell(done)
-                    stop.check()
+    with (
+        _once(Path(folder)),
+        work_on(
+            folder,
+            spec=spec,
+            arms=given,
+            measurer=measurer,
+            fixed=wanted is None,
+            environment=environment,
+            allow_env_change=allow_env_change,
+        ) as writer,
+        stop_requests() as stop,
+        time_limit(limits.measurer_seconds) as in_time,
+    ):
+        evidence = writer.evidence
+
+        def tell(arm: str) -> None:
+            if progress:
+                progress(*evidence.counts([arm.name for arm in given]), arm)
+
+        desk = Desk(writer, measurer, in_time, stop, tell, limits.waiting_seconds)
+        while True:
+            draw_missing(desk, arms)
+            rounds = writer.rounds()
+            if wanted is None or not writer.plan_round(spec, given, wanted(evidence), after=rounds):
+                break
+        writer.seal()
+        _check_failures(evidence, given, limits.failures)
         return analyse(evidence, spec)
 
 
-def _draw(draw: Drawer, planned: Sequence[Planned], arm: Arm) -> np.ndarray:
-    """A batch's pictures; the drawer always sees a full batch, since float sums depend on its size."""
-    padding = [planned[-1]] * (arm.batch_size - len(planned))
-    cells = [plan.cell for plan in (*planned, *padding)]
-    pictures = draw([cell.prompt for cell in cells], [cell.seed for cell in cells])
-    shape = getattr(pictures, "shape", None)
-    sound = isinstance(pictures, np.ndarray) and pictures.dtype == np.uint8 and pictures.ndim == 4
-    if not sound or pictures.shape[0] != len(cells) or pictures.shape[3] != 3 or not pictures.size:
-        raise ValueError(
-            f"arm {arm.name}'s drawer gave {type(pictures).__name__} of shape {shape}: "
-            f"expected a uint8 array ({len(cells)}, height, width, 3)"
+def _check_failures(evidence: Evidence, arms: Sequence[Arm], limit: float) -> None:
+    """IncompleteError for the first arm of which too many pictures have no reading since the measurer broke.
+
+    They are no class and no zero, so the answers are sound; but they stand for the pictures that could be
+    read, and what breaks a measurer is seldom chance.
+    """
+    for arm in arms:
+        failed, reason = evidence.failures(arm.name)
+        drawn, _ = evidence.counts([arm.name])
+        if failed > limit * drawn:
+            raise IncompleteError(
+                f"the measurer broke on {failed} of {drawn} pictures of arm {arm.name} "
+                f"({failed / drawn:.1%}; at most {limit:.0%} are put up with; first: {reason:.120}). All "
+                "rows are kept: correct the measurer and use a new folder, or allow more failures",
+                code="E_FAILURE_RATE",
+                file=str(evidence.folder),
+            )
+
+
+@contextmanager
+def _once(folder: Path) -> Iterator[None]:
+    """StateError if this very thread works on the run already: it would wait for its own batch."""
+    key = folder.resolve()
+    working: set[Path] = _here.__dict__.setdefault("folders", set())
+    if key in working:
+        raise StateError(
+            f"{folder} is being drawn by this very call; a drawer or measurer cannot run its own run",
+            code="E_RUN_BUSY",
+            file=str(folder),
         )
-    return pictures[: len(planned)]
-
-
-def _progress(evidence: Evidence, names: set[str]) -> tuple[int, int]:
-    """Pictures stored and planned, over the arms of these names."""
-    counts = [(drawn, planned) for name, planned, drawn, _ in evidence.progress() if name in names]
-    return sum(drawn for drawn, _ in counts), sum(planned for _, planned in counts)
-
-
-def _silent(done: int) -> None:
-    """Progress that nobody asked for."""
+    working.add(key)
+    try:
+        yield
+    finally:
+        working.discard(key)

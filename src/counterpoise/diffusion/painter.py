@@ -15,6 +15,9 @@ from typing import Any, final
 import numpy as np
 import torch
 
+# A thousand prompts of Stable Diffusion's 77 tokens of 768 numbers; the longest unused go first.
+EMBEDDINGS_BYTES = 256 * 2**20
+
 
 @final
 @dataclass(slots=True)
@@ -33,6 +36,11 @@ class Painter:
     batch_size: int = 32
     dtype: str = "float32"
     _embeddings: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def sampler(self) -> str:
+        """The scheduler's name as diffusers has it, without its last word: "DDIM", "EulerDiscrete"."""
+        return type(self.pipeline.scheduler).__name__.removesuffix("Scheduler")
 
     def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
         """Pictures uint8 (n, height, width, 3) for n prompts and n seeds."""
@@ -55,13 +63,18 @@ class Painter:
 
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Text embeddings (n, tokens, width), each prompt encoded once and alone."""
-        for prompt in prompts:
-            if prompt not in self._embeddings:
-                self._embeddings[prompt] = self.pipeline.encode_prompt(
-                    prompt, self.pipeline.device, 1, False
-                )[0]
-        return torch.cat([self._embeddings[prompt] for prompt in prompts])
+        """Text embeddings (n, tokens, width), each prompt encoded alone, and once while it is remembered."""
+        return torch.cat([self._embedded(prompt) for prompt in prompts])
+
+    def _embedded(self, prompt: str) -> torch.Tensor:
+        known = self._embeddings.pop(prompt, None)
+        if known is None:
+            known = self.pipeline.encode_prompt(prompt, self.pipeline.device, 1, False)[0]
+            room = EMBEDDINGS_BYTES - sum(old.nbytes for old in self._embeddings.values())
+            while room < known.nbytes and self._embeddings:
+                room += self._embeddings.pop(next(iter(self._embeddings))).nbytes
+        self._embeddings[prompt] = known  # last: a dict keeps the order of use
+        return known
 
     def precision(self) -> AbstractContextManager[Any]:
         """The autocast context that this painter draws in."""
