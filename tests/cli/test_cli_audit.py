@@ -123,7 +123,7 @@ REFUSED = {
     "no other arm": (["drift.toml"], "there is only base: add --adapter FILE"),
     "no such arm": (["drift.toml", "--adapter", "a"], "baseline is 'bsae'"),
     "attribute": (["--check", "unfit.toml"], "unfit.toml: drift[0].attributes[0] is 'skni', which measurer"),
-    "judge": (["--check", "judge.toml"], "measurer is 'wrold': expected one that is known here"),
+    "judge": (["--check", "judge.toml"], "measurer 'wrold' is unknown; did you mean \"world\""),
 }  # fmt: skip
 
 

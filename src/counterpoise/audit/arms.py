@@ -108,6 +108,12 @@ class Ways:
             ]
         return ways
 
+    def check(self, mounts: Sequence[Mount]) -> None:
+        """Mount each adapter once, so that one that does not fit is refused before the first picture."""
+        for mount in mounts:
+            with self.host.mounted(mount.adapter, strength=mount.strength, allow_extreme=self.allow_extreme):
+                pass
+
     @contextmanager
     def folding(self, adapter: Adapter, *, strength: float = 1.0) -> Iterator[None]:
         """The adapter in the weights of a bare host for the length of a block; then W0 again."""

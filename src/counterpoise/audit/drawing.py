@@ -12,11 +12,12 @@ import numpy as np
 
 from ..diffusion.arm import Arm, Drawer
 from ..errors import IncompleteError
+from ..measure.pictures import pixel_digest
 from ..measure.reading import Measurer
 from .chunks import picture_chunks
 from .evidence import Drawn, Planned
 from .identity import arm_digest, run_digest
-from .pictures import pixel_digest, png_bytes
+from .pictures import png_bytes
 from .readings import read_pictures
 from .stop import StopRequest
 from .watch import InTime

@@ -117,17 +117,6 @@ def sweep(folder: Path, known: set[str]) -> int:
     return len(orphans)
 
 
-def is_blank(picture: np.ndarray) -> bool:
-    """One colour all over: what a safety filter or a broken decoder leaves; there is nothing to measure."""
-    return bool((picture == picture[0, 0]).all())
-
-
-def pixel_digest(picture: np.ndarray) -> str:
-    """The sha256 of a picture's size and pixels: equal for equal pictures, whatever their files say."""
-    head = "x".join(map(str, picture.shape)).encode("ascii")
-    return hashlib.sha256(head + b"\n" + np.ascontiguousarray(picture).tobytes()).hexdigest()
-
-
 def sha256(data: bytes) -> str:
     """The hex digest that a picture's row carries."""
     return hashlib.sha256(data).hexdigest()
