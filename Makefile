@@ -12,8 +12,9 @@ demo: $(VENV)/.installed
 check: $(VENV)/.installed
 	$(BIN)/counterpoise world check
 
+# Two processes of one thread each: tests of tiny layers wait for each other on two threads.
 test: $(VENV)/.installed-dev lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check src tests benchmarks
