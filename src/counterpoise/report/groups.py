@@ -11,7 +11,8 @@ from counterpoise.audit.spec import SLOT
 from counterpoise.errors import UsageError
 from counterpoise.report import text
 from counterpoise.report.charts import Bar, Drawing, bars
-from counterpoise.report.sections import Cell, Panel, Ratio, Row, counts, methods, share_cell
+from counterpoise.report.sections import Panel, Ratio, Row, counts, methods, share_cell
+from counterpoise.report.tables import Cell
 
 _Key = tuple[str, str, str]
 
@@ -20,7 +21,7 @@ def rate_panels(rates: Sequence[Rate], disparities: Sequence[Disparity]) -> list
     """One panel for each template, attribute and counted value: groups by arms."""
     found: dict[_Key, list[Rate]] = {}
     for rate in rates:
-        key = (_template(rate, disparities), rate.attribute, rate.value)
+        key = (template_of(rate, disparities), rate.attribute, rate.value)
         found.setdefault(key, []).append(rate)
     compared: dict[_Key, list[Disparity]] = {}
     for d in disparities:
@@ -28,7 +29,7 @@ def rate_panels(rates: Sequence[Rate], disparities: Sequence[Disparity]) -> list
     return [_panel(key, rows, compared.get(key, [])) for key, rows in found.items()]
 
 
-def _template(rate: Rate, disparities: Sequence[Disparity]) -> str:
+def template_of(rate: Rate, disparities: Sequence[Disparity]) -> str:
     """The template that the prompt was made from; where no disparity names it, a guess at what groups share.
 
     The guess takes the group's word out, and the article before it: "a tan" and "an olive" are one slot.
@@ -58,6 +59,7 @@ def _panel(key: _Key, rates: Sequence[Rate], compared: Sequence[Disparity]) -> P
             counts("of these, no reading", [sum(r.abstained for r in rates if r.arm == a) for a in arms]),
         ],
         method=methods(rates),
+        measured=any(r.n > 0 for r in rates),
         drawing=_chart(key, [r for r in rates if r.n > 0 and math.isfinite(r.rate)], arms),
         ratios=[(arm, ratios.get(arm, Ratio(text.NOT_MEASURED))) for arm in arms],
     )

@@ -19,11 +19,16 @@ from markupsafe import Markup
 
 from counterpoise.errors import EnvironmentLackError, UsageError
 from counterpoise.report import palette
+from counterpoise.report.answers import contrasts_table, drifts_table, judge_tables, reached_table
 from counterpoise.report.charts import curve
+from counterpoise.report.coverage import coverage_table, limits_of
 from counterpoise.report.data import Proof, ReportData
 from counterpoise.report.groups import rate_panels
+from counterpoise.report.ledger import findings_table, tallies_table
+from counterpoise.report.regulation import forms
 from counterpoise.report.sections import arms_of, prompt_sections, summary
 from counterpoise.report.text import NOT_MEASURED, clip, number, visible
+from counterpoise.report.verdict import verdict_sentence
 
 
 def write_report(data: ReportData, path: Path) -> None:
@@ -66,19 +71,32 @@ def report_html(data: ReportData) -> str:
     style = palette.style() + "\n" + _template("style.css")
     digest = b64encode(sha256(style.encode("utf-8")).digest()).decode("ascii")
     drawing, table = summary(data)
+    prompts, left_out = prompt_sections(data)
+    sure = data.confidence
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
             data=data,
+            verdict=data.verdict or verdict_sentence(data.findings, data.claims, confidence=sure),
             style=Markup(style),
             style_digest=digest,
             slots=palette.slots(arms_of(data)),
+            ledger=findings_table(data.findings, sure),
+            tallies=tallies_table(data.findings),
             summary_drawing=drawing,
             summary_table=table,
-            prompts=prompt_sections(data),
+            prompts=prompts,
+            prompts_left_out=left_out,
             rates=rate_panels(data.rates, data.disparities),
+            contrasts=contrasts_table(data.contrasts, data.findings, sure),
+            reached=reached_table(data.reached, data.findings, sure),
+            drifts=drifts_table(data.drifts, data.findings, sure),
+            confusions=judge_tables(data.cards, sure),
+            coverage=coverage_table(data),
             loss_drawing=curve(data.losses, label="Chart: training loss by step.") if data.losses else None,
+            forms=forms(data),
+            limits=limits_of(data),
             NOT_MEASURED=NOT_MEASURED,
         )
     ).lstrip()
