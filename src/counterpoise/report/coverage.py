@@ -30,8 +30,8 @@ def limits_of(data: ReportData) -> list[str]:
     )
     if data.claims or data.contrasts or data.rates or data.reached or data.drifts:
         found.append(
-            "Where an interval with the judge's error stands, it rests on labelled pictures like these; every "
-            "other figure takes the judge at its word."
+            "Where an interval with the judge's error stands, it rests on labelled pictures like these; "
+            "every other figure takes the judge at its word."
             if corrected
             else "The judge's error is not in these figures: the audit had no confusion card."
         )

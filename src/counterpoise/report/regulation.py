@@ -230,8 +230,8 @@ def _local_law(data: ReportData) -> Form:
     return Form(
         "NYC Local Law 144: rates and impact ratios",
         f"Date of the audit: {data.dated or 'not given'}. The law is about hiring tools; this is its table "
-        "form, with the share of pictures in the place of the selection rate. The impact ratio is a category's "
-        "rate divided by the highest rate.",
+        "form, with the share of pictures in the place of the selection rate. The impact ratio is a "
+        "category's rate divided by the highest rate.",
         kept,
         max(0, len(tables) - MOST_TABLES),
     )
