@@ -11,7 +11,19 @@ from importlib.resources import files
 
 import pytest
 from PIL import Image, PngImagePlugin
-from report_samples import ARMS, TONES, claim, contrast, drift, finding, path, plausible_data, rate, reached
+from report_samples import (
+    ARMS,
+    TONES,
+    card,
+    claim,
+    contrast,
+    drift,
+    finding,
+    path,
+    plausible_data,
+    rate,
+    reached,
+)
 
 from counterpoise.errors import RefusedInputError
 from counterpoise.report import Picture, ReportData, report_html
@@ -22,10 +34,10 @@ from counterpoise.report.thumbs import SIDE, thumbnail
 def huge() -> ReportData:
     """A thousand prompts, two arms: more than a page has room for."""
     chance = random.Random(3)
-    claims, found = [], []
+    claims, found, values = [], [], [f"value {i}" for i in range(16)]
     for i in range(1000):
         for arm in ARMS[:2]:
-            counts = {tone: chance.randrange(1, 90) for tone in TONES}
+            counts = {tone: chance.randrange(1, 28) for tone in values}
             prompt = f"prompt {i}, " + "with quite a lot of words " * 6
             made = dataclasses.replace(claim(prompt, arm, counts), tv_low=i / 1000)
             claims.append(made)
@@ -129,13 +141,11 @@ def test_evidence_is_drawn_and_told_where_it_crosses_and_ends() -> None:
 
 
 def test_corrected_intervals_stand_beside_the_raw_ones() -> None:
-    data = plausible_data()
-    page = report_html(dataclasses.replace(data, pictures=()))
-    first = data.claims[0]
+    first = claim("p", "base", dict.fromkeys(TONES, 90))
+    page = report_html(ReportData(title="x", claims=[first]))
     low, high = first.corrected["light"]
     assert f"with the judge&#39;s error [{100 * low:.1f}, {100 * high:.1f}]" in page
-    bare = [dataclasses.replace(c, corrected={}) for c in data.claims]
-    page = report_html(dataclasses.replace(data, claims=bare, contrasts=(), pictures=()))
+    page = report_html(ReportData(title="x", claims=[dataclasses.replace(first, corrected={})]))
     assert "The judge&#39;s error is not in these figures" in page
 
 
@@ -148,7 +158,7 @@ def test_a_target_that_differs_by_arm_is_shown_by_arm() -> None:
 
 
 def test_the_judge_is_shown_by_what_it_read_of_labelled_pictures() -> None:
-    page = report_html(dataclasses.replace(plausible_data(), pictures=()))
+    page = report_html(ReportData(title="x", cards=[card()]))
     part = page.partition('<h2 id="judge">')[2].partition("</section>")[0]
     assert "world on 60 labelled pictures: skin tone, group avatars" in part
     assert "83.3\u00a0%" in part  # 25 of 30

@@ -31,7 +31,7 @@ WAYS = "Binomial confidence sequences (valid at every n at once), simultaneous o
 @final
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One regulation's tables, with what they are in a sentence; left_out: tables without room."""
+    """One regulation's tables, with what they are in a sentence; left_out: claims without room."""
 
     name: str
     about: str
@@ -223,8 +223,9 @@ def _annex(data: ReportData) -> Form:
 
 
 def _local_law(data: ReportData) -> Form:
-    tables = [*_by_group(data), *_by_category(data)]
-    kept = tables[:MOST_TABLES]
+    groups = _by_group(data)[:MOST_TABLES]
+    categories, without = _by_category(data, MOST_TABLES - len(groups))
+    kept = [*groups, *categories]
     if not kept:
         kept = [Table("Rates and impact ratios", _COLUMNS, [], (_NOT_ASKED,))]
     return Form(
@@ -233,7 +234,7 @@ def _local_law(data: ReportData) -> Form:
         "form, with the share of pictures in the place of the selection rate. The impact ratio is a "
         "category's rate divided by the highest rate.",
         kept,
-        max(0, len(tables) - MOST_TABLES),
+        without,
     )
 
 
@@ -264,28 +265,42 @@ def _by_group(data: ReportData) -> list[Table]:
     return tables
 
 
-def _by_category(data: ReportData) -> list[Table]:
-    """Who is drawn: shares by perceived category, of an intersection also of each of its attributes."""
+def _by_category(data: ReportData, room: int) -> tuple[list[Table], int]:
+    """Who is drawn: shares by perceived category, of an intersection also of each of its attributes.
+
+    Intersections come first, then what is farthest off its target; and how many claims found no room.
+    """
     found: dict[tuple[str, str], dict[str, Claim]] = {}
     for claim in data.claims:
         if claim.n > 0 and claim.shares and max(claim.target.values(), default=0.0) < 1.0:
             found.setdefault((claim.prompt, claim.attribute), {}).setdefault(claim.arm, claim)
-    ordered = sorted(found.items(), key=lambda item: AND not in item[0][1])  # intersections first
-    tables = []
-    for (prompt, attribute), claims in ordered:
-        rows_of: dict[str, list[list[Cell]]] = {}
-        for claim in claims.values():
-            counts = {v: round(s * claim.n) for v, s in claim.shares.items()}
-            for name, margin in margins(attribute, counts).items():
-                categories = [Category(v, claim.arm, k, claim.n, claim.abstained) for v, k in margin.items()]
-                sizes = list(margin.values())
-                rows_of.setdefault(name, []).extend(impact_rows(categories, sizes, claim.confidence))
-        confidence = next(iter(claims.values())).confidence
-        for name, rows in rows_of.items():
-            caption = f"Perceived {name} drawn for “{text.clip(prompt, 90)}”"
-            notes = (f"{WAYS}, at {100 * confidence:g}\u00a0%.",)
-            tables.append(capped(Table(caption, _COLUMNS, rows, notes), 120))
-    return tables
+
+    def order(item: tuple[tuple[str, str], dict[str, Claim]]) -> tuple[bool, float]:
+        return AND not in item[0][1], -max(claim.tv_low for claim in item[1].values())
+
+    tables: list[Table] = []
+    ranked = sorted(found.items(), key=order)
+    for done, ((prompt, attribute), claims) in enumerate(ranked):
+        if len(tables) >= room:
+            return tables, len(ranked) - done
+        tables += _categories(prompt, attribute, list(claims.values()))
+    return tables, 0
+
+
+def _categories(prompt: str, attribute: str, claims: Sequence[Claim]) -> list[Table]:
+    rows_of: dict[str, list[list[Cell]]] = {}
+    for claim in claims:
+        counts = {v: round(s * claim.n) for v, s in claim.shares.items()}
+        for name, margin in margins(attribute, counts).items():
+            categories = [Category(v, claim.arm, k, claim.n, claim.abstained) for v, k in margin.items()]
+            rows = impact_rows(categories, list(margin.values()), claim.confidence)
+            rows_of.setdefault(name, []).extend(rows)
+    notes = (f"{WAYS}, at {100 * claims[0].confidence:g}\u00a0%.",)
+    about = f"drawn for “{text.clip(prompt, 90)}”"
+    return [
+        capped(Table(f"Perceived {name} {about}", _COLUMNS, rows, notes), 120)
+        for name, rows in rows_of.items()
+    ]
 
 
 def margins(attribute: str, counts: Mapping[str, int]) -> dict[str, dict[str, int]]:
@@ -311,7 +326,7 @@ def impact_rows(categories: Sequence[Category], sizes: Sequence[int], confidence
     measured = [c for c in categories if c.n > 0]
     top = max(measured, key=lambda c: c.count / c.n, default=None)
     alpha = (1.0 - confidence) / max(len(measured), 1)
-    ends = {c.name: _ends(c, alpha) for c in measured}
+    ends = _ends(measured, alpha)
     rows = []
     for c, size in zip(categories, sizes, strict=True):
         small = (
@@ -329,9 +344,14 @@ def impact_rows(categories: Sequence[Category], sizes: Sequence[int], confidence
     return rows
 
 
-def _ends(c: Category, alpha: float) -> tuple[float, float]:
-    lows, highs = share_bounds([c.count, min(c.count + c.unknown, c.n)], c.n, alpha=alpha)
-    return float(lows[0]), float(highs[1])
+def _ends(measured: Sequence[Category], alpha: float) -> dict[str, tuple[float, float]]:
+    if not measured:
+        return {}
+    most = [min(c.count + c.unknown, c.n) for c in measured]
+    n = [c.n for c in measured]
+    lows, _ = share_bounds([c.count for c in measured], n, alpha=alpha)
+    _, highs = share_bounds(most, n, alpha=alpha)
+    return {c.name: (float(lows[i]), float(highs[i])) for i, c in enumerate(measured)}
 
 
 def _ratio(c: Category, top: Category, ends: Mapping[str, tuple[float, float]]) -> Cell:
