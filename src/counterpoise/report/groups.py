@@ -15,10 +15,12 @@ from counterpoise.report.sections import Panel, Ratio, Row, counts, methods, sha
 from counterpoise.report.tables import Cell
 
 _Key = tuple[str, str, str]
+# Of a page: panels, groups in a table, groups that a chart can tell apart.
+MOST_PANELS, MOST_GROUPS, MOST_BARS = 12, 60, 30
 
 
-def rate_panels(rates: Sequence[Rate], disparities: Sequence[Disparity]) -> list[Panel]:
-    """One panel for each template, attribute and counted value: groups by arms."""
+def rate_panels(rates: Sequence[Rate], disparities: Sequence[Disparity]) -> tuple[list[Panel], int]:
+    """One panel for each template, attribute and counted value: groups by arms; and how many have no room."""
     found: dict[_Key, list[Rate]] = {}
     for rate in rates:
         key = (template_of(rate, disparities), rate.attribute, rate.value)
@@ -26,7 +28,8 @@ def rate_panels(rates: Sequence[Rate], disparities: Sequence[Disparity]) -> list
     compared: dict[_Key, list[Disparity]] = {}
     for d in disparities:
         compared.setdefault((d.template, d.attribute, d.value), []).append(d)
-    return [_panel(key, rows, compared.get(key, [])) for key, rows in found.items()]
+    kept = list(found.items())[:MOST_PANELS]
+    return [_panel(key, rows, compared.get(key, [])) for key, rows in kept], len(found) - len(kept)
 
 
 def template_of(rate: Rate, disparities: Sequence[Disparity]) -> str:
@@ -52,7 +55,7 @@ def _panel(key: _Key, rates: Sequence[Rate], compared: Sequence[Disparity]) -> P
         arms=arms,
         rows=[
             Row(group, [_cell(cells.get((group, arm))) for arm in arms])
-            for group in dict.fromkeys(r.group for r in rates)
+            for group in list(dict.fromkeys(r.group for r in rates))[:MOST_GROUPS]
         ],
         totals=[
             counts("pictures (n), all groups", [sum(r.n for r in rates if r.arm == a) for a in arms]),
@@ -80,7 +83,7 @@ def _by_place(rates: Sequence[Rate]) -> dict[tuple[str, str], Rate]:
 
 def _chart(key: _Key, rates: Sequence[Rate], arms: Sequence[str]) -> Drawing | None:
     template, attribute, value = key
-    if not rates:
+    if not rates or len({r.group for r in rates}) > MOST_BARS:
         return None
     return bars(
         [Bar(r.group, r.arm, r.rate, r.low, r.high) for r in rates],

@@ -7,6 +7,7 @@ hostile text literally: every value passes `visible` and then Jinja's escaping o
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from base64 import b64encode
 from hashlib import sha256
@@ -29,6 +30,10 @@ from counterpoise.report.regulation import forms
 from counterpoise.report.sections import arms_of, prompt_sections, summary
 from counterpoise.report.text import NOT_MEASURED, clip, number, visible
 from counterpoise.report.verdict import verdict_sentence
+
+MOST_BYTES = 2_000_000
+_ROOMS = (1.0, 0.4, 0.1, 0.01)  # of the room for claims, should they be of unusual length
+_PICTURES = re.compile('src="data:[^"]*"')
 
 
 def write_report(data: ReportData, path: Path) -> None:
@@ -67,11 +72,21 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def report_html(data: ReportData) -> str:
-    """The whole page as text; the same data give the same text."""
+    """The whole page as text, at most MOST_BYTES without its pictures; the same data give the same text."""
+    page = ""
+    for room in _ROOMS:
+        page = _page(data, room)
+        if len(_PICTURES.sub("", page).encode("utf-8")) <= MOST_BYTES:
+            break
+    return page
+
+
+def _page(data: ReportData, room: float) -> str:
     style = palette.style() + "\n" + _template("style.css")
     digest = b64encode(sha256(style.encode("utf-8")).digest()).decode("ascii")
     drawing, table = summary(data)
-    prompts, left_out = prompt_sections(data)
+    prompts, left_out = prompt_sections(data, room)
+    panels, panels_left_out = rate_panels(data.rates, data.disparities)
     sure = data.confidence
     return (
         _environment()
@@ -88,7 +103,8 @@ def report_html(data: ReportData) -> str:
             summary_table=table,
             prompts=prompts,
             prompts_left_out=left_out,
-            rates=rate_panels(data.rates, data.disparities),
+            rates=panels,
+            rates_left_out=panels_left_out,
             contrasts=contrasts_table(data.contrasts, data.findings, sure),
             reached=reached_table(data.reached, data.findings, sure),
             drifts=drifts_table(data.drifts, data.findings, sure),

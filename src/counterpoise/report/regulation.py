@@ -260,7 +260,9 @@ def _by_group(data: ReportData) -> list[Table]:
         shown = text.clip(template.replace(SLOT, "…"), 90)
         caption = f"Rate of {value} {attribute} by group, for “{shown}”"
         tables.append(
-            capped(Table(caption, _COLUMNS, rows, (f"{WAYS}, at {100 * data.confidence:g}\u00a0%.",)), 120)
+            capped(
+                Table(caption, _COLUMNS, rows, (f"{WAYS}, at {100 * data.confidence:g}\u00a0%.",)), MOST_ROWS
+            )
         )
     return tables
 
@@ -298,7 +300,7 @@ def _categories(prompt: str, attribute: str, claims: Sequence[Claim]) -> list[Ta
     notes = (f"{WAYS}, at {100 * claims[0].confidence:g}\u00a0%.",)
     about = f"drawn for “{text.clip(prompt, 90)}”"
     return [
-        capped(Table(f"Perceived {name} {about}", _COLUMNS, rows, notes), 120)
+        capped(Table(f"Perceived {name} {about}", _COLUMNS, rows, notes), MOST_ROWS)
         for name, rows in rows_of.items()
     ]
 

@@ -20,7 +20,7 @@ from counterpoise.report.tables import Cell, Table
 from counterpoise.report.verdict import decision_cell
 
 # A page is to stay under 2 MB without pictures, however many claims it has: the farthest off are shown whole.
-MOST_CELLS, MOST_CHARTS, MOST_DISTANCES = 2_000, 500_000, 60
+MOST_CELLS, MOST_CHARTS, MOST_DISTANCES = 2_000, 400_000, 50
 
 
 @final
@@ -91,10 +91,11 @@ def arms_of(data: ReportData) -> list[str]:
     return list(dict.fromkeys(row.arm for kind in (*rows, *later) for row in kind))
 
 
-def prompt_sections(data: ReportData) -> tuple[list[PromptSection], int]:
+def prompt_sections(data: ReportData, room: float = 1.0) -> tuple[list[PromptSection], int]:
     """A section for each prompt that was audited or drawn, in their order, and how many found no room.
 
     Those whose claims are farthest off for certain have room first, for tables, charts and pictures alike.
+    room: of the usual limits, in (0, 1].
     """
     prompts = list(dict.fromkeys([*(c.prompt for c in data.claims), *(p.prompt for p in data.pictures)]))
     claims: dict[str, list[Claim]] = {prompt: [] for prompt in prompts}
@@ -108,9 +109,9 @@ def prompt_sections(data: ReportData) -> tuple[list[PromptSection], int]:
     cells = charts = shown = 0
     for prompt in ranked:
         cells += 30 + sum(len(c.shares) + 10 for c in claims[prompt])
-        if kept and cells > MOST_CELLS:
+        if kept and cells > MOST_CELLS * room:
             break
-        section = _prompt_section(prompt, data, claims[prompt], charts < MOST_CHARTS)
+        section = _prompt_section(prompt, data, claims[prompt], charts < MOST_CHARTS * room)
         section = replace(section, number=prompts.index(prompt) + 1)
         charts += sum(_size(panel) for panel in section.panels)
         arms = len({p.arm for p in pictures[prompt]})
