@@ -123,7 +123,7 @@ def _worst_words(finding: Finding, claims: Sequence[Claim]) -> str:
     prompt = asked_words(f)
     value = text.NOT_MEASURED if effect.value is None else figure(effect.value, unit)
     amount = f"{value} {span(effect.low, effect.high, unit)}"
-    event = " ".join(part for part in (f.value, f.attribute) if part)
+    event = " ".join(text.clip(part, 90) for part in (f.value, f.attribute) if part)
     if f.kind == "disparity":
         other = f.reference or "the other groups"
         how = f"{amount} as often" if unit == "times" else f"{amount} apart"
