@@ -6,10 +6,10 @@ import dataclasses
 import unicodedata
 
 import pytest
-from report_samples import PROMPTS, TONES, claim, disparity, rate
+from report_samples import PROMPTS, TONES, claim, contrast, disparity, drift, finding, path, rate, reached
 
 from counterpoise.audit.results import Coverage
-from counterpoise.report import Picture, Proof, ReportData, report_html
+from counterpoise.report import Judge, Picture, Proof, ReportData, report_html
 from counterpoise.report.palette import ARM_COLOURS
 from counterpoise.report.text import clip, distinct, number, percent, visible
 
@@ -47,7 +47,38 @@ def everywhere(text: str, png: bytes) -> ReportData:
     odd_ratio = dataclasses.replace(
         disparity("base", 0.5, 0.1), template=text, group=text, value=text, attribute=text, arm=text
     )
+    odd_finding = finding(
+        where=text,
+        arm=text,
+        against=text,
+        prompts=(text,),
+        attribute=text,
+        value=text,
+        group=text,
+        reference=text,
+        method=text,
+        path=path(0.1, n=20),
+    )
+    odd_pair = dataclasses.replace(
+        contrast(), template=text, attribute=text, value=text, arm=text, group=text, reference=text
+    )
+    odd_reached = dataclasses.replace(
+        reached(), prompt=text, attribute=text, value=text, negative=text, arm=text
+    )
+    odd_drift = dataclasses.replace(
+        drift(), prompts=(text,), attribute=text, arm=text, baseline=text, shares={text: 1.0, "other": 0.0}
+    )
     return ReportData(
+        findings=[odd_finding],
+        contrasts=[odd_pair],
+        reached=[odd_reached],
+        drifts=[odd_drift],
+        judges=[Judge(text, text, {text: (text,)})],
+        targets={"claim[0]": text},
+        commands=[text],
+        dated=text,
+        multiplicity=text,
+        stopping=text,
         title=text,
         verdict=text,
         intro=[text],
@@ -66,7 +97,7 @@ def everywhere(text: str, png: bytes) -> ReportData:
 def test_hostile_text_is_shown_literally(text: str, plausible: ReportData) -> None:
     page = report_html(everywhere(text, plausible.pictures[0].png))
     body = page.partition("<body>")[2]
-    assert body.count(HOSTILE[text]) >= 12
+    assert body.count(HOSTILE[text]) >= 40
     assert "<script" not in body
     assert "onerror=alert(1)>" not in body.replace("onerror=alert(1)&gt;", "")
     hidden = {c for c in page if unicodedata.category(c) in {"Cc", "Cf", "Cs"}} - {"\n"}

@@ -10,7 +10,7 @@ from counterpoise.audit import read_run
 from counterpoise.demo.run import Demo
 from counterpoise.demo.verdict import BAR, sentence
 from counterpoise.report import Picture, Proof, ReportData, write_report
-from counterpoise.report.from_run import pictures_of
+from counterpoise.report.from_run import pictures_of, targets_of
 from counterpoise.world.table import load_table
 
 
@@ -20,14 +20,23 @@ def write_page(demo: Demo) -> Path:
         title="Counterpoise demo: a bias found, repaired, proved",
         verdict=sentence(demo),
         intro=_intro(),
+        findings=demo.findings.findings,
         claims=demo.findings.claims,
         rates=demo.findings.rates,
         disparities=demo.findings.disparities,
+        contrasts=demo.findings.contrasts,
+        reached=demo.findings.reached,
+        drifts=demo.findings.drifts,
         coverage=demo.findings.coverage,
+        targets=targets_of(demo.spec),
         pictures=_pictures(demo),
         proofs=_proofs(demo),
         losses=[(int(step), float(loss)) for step, loss in demo.repair["losses"]],
         facts=_facts(demo),
+        commands=["counterpoise demo --fast" if demo.fast else "counterpoise demo"],
+        confidence=demo.spec.confidence,
+        multiplicity=demo.spec.multiplicity,
+        stopping=demo.spec.stopping,
         limits=_limits(demo),
         bar=BAR,
     )

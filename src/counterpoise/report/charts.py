@@ -57,8 +57,8 @@ class Distance:
     floor: float
 
 
-def distances(rows: Sequence[Distance], *, bar: float, arms: Sequence[str], label: str) -> Drawing:
-    """Dots with intervals, one block a prompt, an arm a row; a grey zone to the floor, a line at the bar."""
+def distances(rows: Sequence[Distance], *, bar: float | None, arms: Sequence[str], label: str) -> Drawing:
+    """Dots with intervals, one block a prompt, an arm a row; a grey zone to the floor, perhaps a bar."""
     return _twice(lambda width: _distances(rows, bar, arms, width), label)
 
 
@@ -90,7 +90,7 @@ def _arm_colour(labels: Mapping[str, str], legend: Any) -> alt.Color:
     return alt.Color("arm:N", scale=alt.Scale(domain=list(labels.values()), range=colours), legend=legend)
 
 
-def _distances(rows: Sequence[Distance], bar: float, arms: Sequence[str], width: int) -> Any:
+def _distances(rows: Sequence[Distance], bar: float | None, arms: Sequence[str], width: int) -> Any:
     names, wide = distinct(arms, _ARM_LABEL), width == WIDE
     prompts = distinct((r.prompt for r in rows), 90 if wide else 32)
     shown = [{**asdict(r), "prompt": prompts[r.prompt], "arm": names[r.arm]} for r in rows]
@@ -100,19 +100,20 @@ def _distances(rows: Sequence[Distance], bar: float, arms: Sequence[str], width:
     extent = 88 if wide else 70
     labels = alt.Axis(minExtent=extent, maxExtent=extent, labelLimit=extent - 6)
     y = alt.Y("arm:N", sort=list(names.values()), title=None, axis=labels, scale=alt.Scale(padding=0))
-    top = max([2 * bar, *(r.high for r in rows if math.isfinite(r.high))])
+    top = max([2 * (bar or 0.05), *(r.high for r in rows if math.isfinite(r.high))])
     scale = alt.Scale(domain=[0, min(1, math.ceil(top * 10) / 10)], nice=False)
     axis = alt.Axis(tickCount=6 if wide else 3)
     x = alt.X("low:Q", scale=scale, title="total variation distance to the target", axis=axis)
     colour = _arm_colour(names, None)
     zone = base.mark_bar(color=MUTED, fillOpacity=0.2, height={"band": 1}).encode(x="floor:Q", y=y)
-    line = base.mark_rule(color=ALARM, strokeDash=[4, 3], strokeWidth=1.5).encode(x=alt.datum(bar))
+    dashes = base.mark_rule(color=ALARM, strokeDash=[4, 3], strokeWidth=1.5)
+    line = [] if bar is None else [dashes.encode(x=alt.datum(bar))]
     span = base.mark_rule(strokeWidth=2.5, strokeCap="round").encode(x=x, x2="high:Q", y=y, color=colour)
     dot = base.mark_circle(size=80, opacity=1).encode(x="tv:Q", y=y, color=colour)
     words = base.mark_text(align="left", color=INK, fontSize=12).encode(
         x=alt.value(plot + 12), y=y, text="words:N"
     )
-    layers = alt.layer(zone, line, span, dot, words).properties(width=plot, height=alt.Step(20))
+    layers = alt.layer(zone, *line, span, dot, words).properties(width=plot, height=alt.Step(20))
     header = alt.Header(labelAnchor="start", labelOrient="top", labelAngle=0, labelLimit=width, title=None)
     return layers.facet(row=alt.Row("prompt:N", sort=list(prompts.values()), header=header))
 

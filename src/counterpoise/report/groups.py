@@ -11,24 +11,28 @@ from counterpoise.audit.spec import SLOT
 from counterpoise.errors import UsageError
 from counterpoise.report import text
 from counterpoise.report.charts import Bar, Drawing, bars
-from counterpoise.report.sections import Cell, Panel, Ratio, Row, counts, methods, share_cell
+from counterpoise.report.sections import Panel, Ratio, Row, counts, methods, share_cell
+from counterpoise.report.tables import Cell
 
 _Key = tuple[str, str, str]
+# Of a page: panels, groups in a table, groups that a chart can tell apart.
+MOST_PANELS, MOST_GROUPS, MOST_BARS = 12, 60, 30
 
 
-def rate_panels(rates: Sequence[Rate], disparities: Sequence[Disparity]) -> list[Panel]:
-    """One panel for each template, attribute and counted value: groups by arms."""
+def rate_panels(rates: Sequence[Rate], disparities: Sequence[Disparity]) -> tuple[list[Panel], int]:
+    """One panel for each template, attribute and counted value: groups by arms; and how many have no room."""
     found: dict[_Key, list[Rate]] = {}
     for rate in rates:
-        key = (_template(rate, disparities), rate.attribute, rate.value)
+        key = (template_of(rate, disparities), rate.attribute, rate.value)
         found.setdefault(key, []).append(rate)
     compared: dict[_Key, list[Disparity]] = {}
     for d in disparities:
         compared.setdefault((d.template, d.attribute, d.value), []).append(d)
-    return [_panel(key, rows, compared.get(key, [])) for key, rows in found.items()]
+    kept = list(found.items())[:MOST_PANELS]
+    return [_panel(key, rows, compared.get(key, [])) for key, rows in kept], len(found) - len(kept)
 
 
-def _template(rate: Rate, disparities: Sequence[Disparity]) -> str:
+def template_of(rate: Rate, disparities: Sequence[Disparity]) -> str:
     """The template that the prompt was made from; where no disparity names it, a guess at what groups share.
 
     The guess takes the group's word out, and the article before it: "a tan" and "an olive" are one slot.
@@ -51,13 +55,14 @@ def _panel(key: _Key, rates: Sequence[Rate], compared: Sequence[Disparity]) -> P
         arms=arms,
         rows=[
             Row(group, [_cell(cells.get((group, arm))) for arm in arms])
-            for group in dict.fromkeys(r.group for r in rates)
+            for group in list(dict.fromkeys(r.group for r in rates))[:MOST_GROUPS]
         ],
         totals=[
             counts("pictures (n), all groups", [sum(r.n for r in rates if r.arm == a) for a in arms]),
             counts("of these, no reading", [sum(r.abstained for r in rates if r.arm == a) for a in arms]),
         ],
         method=methods(rates),
+        measured=any(r.n > 0 for r in rates),
         drawing=_chart(key, [r for r in rates if r.n > 0 and math.isfinite(r.rate)], arms),
         ratios=[(arm, ratios.get(arm, Ratio(text.NOT_MEASURED))) for arm in arms],
     )
@@ -78,7 +83,7 @@ def _by_place(rates: Sequence[Rate]) -> dict[tuple[str, str], Rate]:
 
 def _chart(key: _Key, rates: Sequence[Rate], arms: Sequence[str]) -> Drawing | None:
     template, attribute, value = key
-    if not rates:
+    if not rates or len({r.group for r in rates}) > MOST_BARS:
         return None
     return bars(
         [Bar(r.group, r.arm, r.rate, r.low, r.high) for r in rates],

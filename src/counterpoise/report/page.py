@@ -7,6 +7,7 @@ hostile text literally: every value passes `visible` and then Jinja's escaping o
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from base64 import b64encode
 from hashlib import sha256
@@ -19,11 +20,20 @@ from markupsafe import Markup
 
 from counterpoise.errors import EnvironmentLackError, UsageError
 from counterpoise.report import palette
+from counterpoise.report.answers import contrasts_table, drifts_table, judge_tables, reached_table
 from counterpoise.report.charts import curve
+from counterpoise.report.coverage import coverage_table, limits_of
 from counterpoise.report.data import Proof, ReportData
 from counterpoise.report.groups import rate_panels
+from counterpoise.report.ledger import findings_table, tallies_table
+from counterpoise.report.regulation import forms
 from counterpoise.report.sections import arms_of, prompt_sections, summary
 from counterpoise.report.text import NOT_MEASURED, clip, number, visible
+from counterpoise.report.verdict import verdict_sentence
+
+MOST_BYTES = 2_000_000
+_ROOMS = (1.0, 0.4, 0.1, 0.01)  # of the room for claims, should they be of unusual length
+_PICTURES = re.compile('src="data:[^"]*"')
 
 
 def write_report(data: ReportData, path: Path) -> None:
@@ -62,23 +72,47 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def report_html(data: ReportData) -> str:
-    """The whole page as text; the same data give the same text."""
+    """The whole page as text, at most MOST_BYTES without its pictures; the same data give the same text."""
+    page = ""
+    for room in _ROOMS:
+        page = _page(data, room)
+        if len(_PICTURES.sub("", page).encode("utf-8")) <= MOST_BYTES:
+            break
+    return page
+
+
+def _page(data: ReportData, room: float) -> str:
     style = palette.style() + "\n" + _template("style.css")
     digest = b64encode(sha256(style.encode("utf-8")).digest()).decode("ascii")
     drawing, table = summary(data)
+    prompts, left_out = prompt_sections(data, room)
+    panels, panels_left_out = rate_panels(data.rates, data.disparities)
+    sure = data.confidence
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
             data=data,
+            verdict=data.verdict or verdict_sentence(data.findings, data.claims, confidence=sure),
             style=Markup(style),
             style_digest=digest,
             slots=palette.slots(arms_of(data)),
+            ledger=findings_table(data.findings, sure),
+            tallies=tallies_table(data.findings),
             summary_drawing=drawing,
             summary_table=table,
-            prompts=prompt_sections(data),
-            rates=rate_panels(data.rates, data.disparities),
+            prompts=prompts,
+            prompts_left_out=left_out,
+            rates=panels,
+            rates_left_out=panels_left_out,
+            contrasts=contrasts_table(data.contrasts, data.findings, sure),
+            reached=reached_table(data.reached, data.findings, sure),
+            drifts=drifts_table(data.drifts, data.findings, sure),
+            confusions=judge_tables(data.cards, sure),
+            coverage=coverage_table(data),
             loss_drawing=curve(data.losses, label="Chart: training loss by step.") if data.losses else None,
+            forms=forms(data),
+            limits=limits_of(data),
             NOT_MEASURED=NOT_MEASURED,
         )
     ).lstrip()

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import math
-import struct
-from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import final
 
-from counterpoise.audit.results import Claim, Rate
-from counterpoise.errors import RefusedInputError, UsageError
+from counterpoise.audit.results import Claim, Finding, Rate
+from counterpoise.errors import UsageError
 from counterpoise.report import text
+from counterpoise.report.answers import scores_table
 from counterpoise.report.charts import Bar, Distance, Drawing, bars, distances
 from counterpoise.report.data import Picture, ReportData
+from counterpoise.report.evidence import EvidenceChart, evidence_chart
+from counterpoise.report.gallery import MOST_PICTURES, PICTURES_A_ROW, Gallery, gallery
+from counterpoise.report.ledger import e_value
+from counterpoise.report.tables import Cell, Table
+from counterpoise.report.verdict import decision_cell
 
-PICTURES_A_ROW = 8
-_PNG = b"\x89PNG\r\n\x1a\n"
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One figure of a table: the estimate and, smaller, its interval or a remark."""
-
-    main: str
-    note: str = ""
+# A page is to stay under 2 MB without pictures, however many claims it has: the farthest off are shown whole.
+MOST_CELLS, MOST_CHARTS, MOST_DISTANCES = 2_000, 400_000, 50
 
 
 @final
@@ -51,7 +46,11 @@ class Ratio:
 @final
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A chart with its table: one audited attribute of one prompt, or one rate by group."""
+    """A chart with its table: one audited attribute of one prompt, or one rate by group.
+
+    target: what it is held against and who chose that, in words. one_target: the same in every arm.
+    corrected: some interval takes the judge's error in. measured: some picture was read or drawn.
+    """
 
     title: str
     arms: Sequence[str]
@@ -60,6 +59,12 @@ class Panel:
     method: str
     drawing: Drawing | None
     ratios: Sequence[tuple[str, Ratio]] = ()
+    target: str = ""
+    one_target: bool = True
+    corrected: bool = False
+    evidence: EvidenceChart | None = None
+    scores: Table | None = None
+    measured: bool = True
 
     @property
     def ratio_methods(self) -> list[str]:
@@ -69,29 +74,10 @@ class Panel:
 
 @final
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A picture as the page embeds it."""
-
-    source: str
-    width: int
-    height: int
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Gallery:
-    """The same seeds under each arm: columns are seeds, rows are arms, None where nothing was drawn."""
-
-    seeds: Sequence[int]
-    rows: Sequence[tuple[str, Sequence[Shown | None]]]
-    omitted: int
-
-
-@final
-@dataclass(frozen=True, slots=True)
 class PromptSection:
-    """Everything about one prompt."""
+    """Everything about one prompt; number: its place among all prompts of the audit, from 1."""
 
+    number: int
     prompt: str
     held_out: bool
     panels: Sequence[Panel]
@@ -101,31 +87,67 @@ class PromptSection:
 def arms_of(data: ReportData) -> list[str]:
     """Every arm that the data name, in order of first appearance."""
     rows = (data.claims, data.rates, data.disparities, data.coverage, data.pictures)
-    return list(dict.fromkeys(row.arm for kind in rows for row in kind))
+    later = (data.findings, data.contrasts, data.reached, data.drifts)
+    return list(dict.fromkeys(row.arm for kind in (*rows, *later) for row in kind))
 
 
-def prompt_sections(data: ReportData) -> list[PromptSection]:
-    """One section for each prompt that was audited or drawn, in order of first appearance."""
-    prompts = dict.fromkeys([*(c.prompt for c in data.claims), *(p.prompt for p in data.pictures)])
-    return [_prompt_section(prompt, data) for prompt in prompts]
+def prompt_sections(data: ReportData, room: float = 1.0) -> tuple[list[PromptSection], int]:
+    """A section for each prompt that was audited or drawn, in their order, and how many found no room.
+
+    Those whose claims are farthest off for certain have room first, for tables, charts and pictures alike.
+    room: of the usual limits, in (0, 1].
+    """
+    prompts = list(dict.fromkeys([*(c.prompt for c in data.claims), *(p.prompt for p in data.pictures)]))
+    claims: dict[str, list[Claim]] = {prompt: [] for prompt in prompts}
+    pictures: dict[str, list[Picture]] = {prompt: [] for prompt in prompts}
+    for claim in data.claims:
+        claims[claim.prompt].append(claim)
+    for picture in data.pictures:
+        pictures[picture.prompt].append(picture)
+    ranked = sorted(prompts, key=lambda p: -max((_surely_off(c) for c in claims[p]), default=-1.0))
+    kept: dict[str, PromptSection] = {}
+    cells = charts = shown = 0
+    for prompt in ranked:
+        cells += 30 + sum(len(c.shares) + 10 for c in claims[prompt])
+        if kept and cells > MOST_CELLS * room:
+            break
+        section = _prompt_section(prompt, data, claims[prompt], charts < MOST_CHARTS * room)
+        section = replace(section, number=prompts.index(prompt) + 1)
+        charts += sum(_size(panel) for panel in section.panels)
+        arms = len({p.arm for p in pictures[prompt]})
+        if pictures[prompt] and shown + arms * PICTURES_A_ROW <= MOST_PICTURES:
+            found = gallery(pictures[prompt])
+            shown += arms * PICTURES_A_ROW
+            section = replace(section, gallery=found)
+        kept[prompt] = section
+    return [kept[prompt] for prompt in prompts if prompt in kept], len(prompts) - len(kept)
 
 
-def _prompt_section(prompt: str, data: ReportData) -> PromptSection:
-    claims = [c for c in data.claims if c.prompt == prompt]
-    pictures = [p for p in data.pictures if p.prompt == prompt]
+def _surely_off(claim: Claim) -> float:
+    return claim.tv_low if claim.n > 0 and math.isfinite(claim.tv_low) else -1.0
+
+
+def _size(panel: Panel) -> int:
+    drawing = len(panel.drawing.wide) + len(panel.drawing.narrow) if panel.drawing else 0
+    return drawing + (len(panel.evidence.drawing) if panel.evidence else 0)
+
+
+def _prompt_section(prompt: str, data: ReportData, claims: Sequence[Claim], drawn: bool) -> PromptSection:
     return PromptSection(
+        number=1,
         prompt=prompt,
         held_out=any(c.held_out for c in claims),
-        panels=[claim_panel(group, data.bar) for group in attribute_groups(claims)],
-        gallery=gallery(pictures) if pictures else None,
+        panels=[claim_panel(group, data, drawn=drawn) for group in attribute_groups(claims)],
+        gallery=None,
     )
 
 
 def attribute_groups(claims: Iterable[Claim]) -> list[list[Claim]]:
-    """Claims that share prompt, attribute and target, together; two of one arm there are refused."""
+    """Claims that share prompt, attribute and question (or target), together; two of one arm are refused."""
     groups: dict[tuple[object, ...], dict[str, Claim]] = {}
     for claim in claims:
-        key = (claim.prompt, claim.attribute, tuple(claim.target.items()))
+        # A target that is another prompt's distribution differs by arm; the question does not.
+        key = (claim.prompt, claim.attribute, claim.where or tuple(claim.target.items()))
         arms = groups.setdefault(key, {})
         if claim.arm in arms:
             raise UsageError(
@@ -137,27 +159,53 @@ def attribute_groups(claims: Iterable[Claim]) -> list[list[Claim]]:
     return [list(arms.values()) for arms in groups.values()]
 
 
-def claim_panel(claims: Sequence[Claim], bar: float) -> Panel:
-    """Chart and table for one attribute of one prompt: shares by value and arm, then the distances."""
+def claim_panel(claims: Sequence[Claim], data: ReportData, *, drawn: bool = True) -> Panel:
+    """One attribute of one prompt: shares by value and arm, target, verdicts, evidence, published scores."""
     first = claims[0]
+    measured = [c for c in claims if c.n > 0]
     values = list(dict.fromkeys([*first.target, *(v for c in claims for v in c.shares)]))
-    drawn = [c for c in claims if c.n > 0]
-    drawing = None
-    if drawn:
-        drawing = bars(
-            [_share_bar(c, v) for v in values for c in drawn],
-            arms=[c.arm for c in drawn],
-            axis="share of pictures",
-            label=f"Chart: share of each perceived {text.clip(first.attribute, 60)} by arm, with intervals "
-            f"and target, for the prompt {text.clip(first.prompt, 120)}. The table holds the numbers.",
-        )
+    one_target = len({tuple(c.target.items()) for c in claims}) == 1
+    found = [finding_of(c, data.findings) for c in claims]
     return Panel(
         title=first.attribute,
         arms=[c.arm for c in claims],
-        rows=[_share_row(v, claims) for v in values],
-        totals=_totals(claims, bar),
+        rows=[_share_row(v, claims, one_target) for v in values],
+        totals=[*_totals(claims, data.bar), *_verdicts(found)],
         method=methods(claims),
-        drawing=drawing,
+        drawing=_shares_chart(measured, values) if measured and drawn else None,
+        target=data.targets.get(first.where, ""),
+        one_target=one_target,
+        corrected=any(c.corrected for c in claims),
+        evidence=evidence_chart(
+            [f for f in found if f is not None],
+            confidence=data.confidence,
+            arms=arms_of(data),
+            subject=f"{first.attribute} of {first.prompt}",
+        )
+        if drawn
+        else None,
+        scores=scores_table(claims),
+        measured=bool(measured),
+    )
+
+
+def finding_of(claim: Claim, findings: Iterable[Finding]) -> Finding | None:
+    """The finding that judges this claim, if one does."""
+    for f in findings:
+        same = (f.kind, f.attribute, f.arm, tuple(f.prompts))
+        if same == ("claim", claim.attribute, claim.arm, (claim.prompt,)) and claim.where in ("", f.where):
+            return f
+    return None
+
+
+def _shares_chart(claims: Sequence[Claim], values: Sequence[str]) -> Drawing:
+    first = claims[0]
+    return bars(
+        [_share_bar(c, v) for v in values for c in claims],
+        arms=[c.arm for c in claims],
+        axis="share of pictures",
+        label=f"Chart: share of each perceived {text.clip(first.attribute, 60)} by arm, with intervals "
+        f"and target, for the prompt {text.clip(first.prompt, 120)}. The table holds the numbers.",
     )
 
 
@@ -172,12 +220,37 @@ def _share_bar(claim: Claim, value: str) -> Bar:
     )
 
 
-def _share_row(value: str, claims: Sequence[Claim]) -> Row:
-    cells = [
-        share_cell(c.shares.get(value), c.low.get(value, math.nan), c.high.get(value, math.nan), c.n)
-        for c in claims
+def _share_row(value: str, claims: Sequence[Claim], one_target: bool) -> Row:
+    cells = []
+    for c in claims:
+        cell = share_cell(c.shares.get(value), c.low.get(value, math.nan), c.high.get(value, math.nan), c.n)
+        beside = [cell.note] if cell.note else []
+        if value in c.corrected and cell.note:
+            beside.append(f"with the judge's error {text.percent_interval(*c.corrected[value])}")
+        if not one_target:
+            beside.append(f"target {text.percent(c.target.get(value, 0.0))}")
+        cells.append(Cell(cell.main, "; ".join(beside)))
+    return Row(value, cells, text.percent(claims[0].target.get(value, 0.0)) if one_target else "by arm")
+
+
+def _verdicts(found: Sequence[Finding | None]) -> list[Row]:
+    """What the evidence says by itself and in the panel; no row where no claim was judged."""
+    if not any(found):
+        return []
+
+    def row(name: str, cell: Callable[[Finding], Cell]) -> Row:
+        return Row(name, [cell(f) if f is not None else Cell(text.NOT_MEASURED) for f in found])
+
+    return [
+        row("verdict, alone", lambda f: decision_cell(f, f.alone)),
+        row("verdict, among all findings", lambda f: decision_cell(f, f.decision)),
+        row("e-value for biased", lambda f: Cell(e_value(f.log_e_biased))),
+        row("e-value for fair", lambda f: Cell(e_value(f.log_e_fair), _tolerated(f))),
     ]
-    return Row(value, cells, text.percent(claims[0].target.get(value, 0.0)))
+
+
+def _tolerated(finding: Finding) -> str:
+    return "no tolerance set" if finding.tolerance is None else f"tolerance {finding.tolerance:g}"
 
 
 def share_cell(share: float | None, low: float, high: float, n: int) -> Cell:
@@ -187,18 +260,23 @@ def share_cell(share: float | None, low: float, high: float, n: int) -> Cell:
     return Cell(text.percent(share), text.percent_interval(low, high))
 
 
-def _totals(claims: Sequence[Claim], bar: float) -> list[Row]:
+def _totals(claims: Sequence[Claim], bar: float | None) -> list[Row]:
     def numbers(name: str, figures: Sequence[float]) -> Row:
         pairs = zip(claims, figures, strict=True)
         return Row(name, [Cell(text.number(f) if c.n > 0 else text.NOT_MEASURED) for c, f in pairs])
 
+    against = (
+        []
+        if bar is None
+        else [Row(f"against the bar of {bar:.2f}", [Cell(standing(c, bar)) for c in claims])]
+    )
     return [
         counts("pictures (n)", [c.n for c in claims]),
         counts("of these, no reading", [c.abstained for c in claims]),
         Row("distance to target (TV)", [tv_cell(c) for c in claims]),
         numbers("a fair model's floor at this n", [c.tv_floor for c in claims]),
         numbers("TV less the floor", [c.tv_corrected for c in claims]),
-        Row(f"against the bar of {bar:.2f}", [Cell(standing(c, bar)) for c in claims]),
+        *against,
     ]
 
 
@@ -242,7 +320,11 @@ def summary(data: ReportData) -> tuple[Drawing | None, Panel | None]:
     several = len({c.attribute for c in data.claims}) > 1
     numbers = {prompt: i for i, prompt in enumerate(dict.fromkeys(c.prompt for c in data.claims), 1)}
     rows, table = [], []
+    kept = sorted(groups, key=lambda g: -max(_surely_off(c) for c in g))[:MOST_DISTANCES]
+    chosen = {id(group) for group in kept}
     for group in groups:
+        if id(group) not in chosen:
+            continue
         first, number = group[0], numbers[group[0].prompt]
         name = f"{number}. " + (f"{text.clip(first.attribute, 24)} · " if several else "") + first.prompt
         measured = [c for c in group if c.n > 0 and math.isfinite(c.tv)]
@@ -250,31 +332,8 @@ def summary(data: ReportData) -> tuple[Drawing | None, Panel | None]:
         found = {c.arm: c for c in group}
         cells = [tv_cell(found[arm]) if arm in found else Cell(text.NOT_MEASURED) for arm in arms]
         table.append(Row(name, cells))
-    label = f"Chart: total variation distance to the target for each prompt and arm; the bar is {data.bar:g}."
+    label = "Chart: total variation distance to the target for each prompt and arm." + (
+        f" The bar is {data.bar:g}." if data.bar is not None else ""
+    )
     drawing = distances(rows, bar=data.bar, arms=arms, label=label) if rows else None
     return drawing, Panel("Distance to the target", arms, table, [], methods(data.claims), drawing)
-
-
-def gallery(pictures: Sequence[Picture]) -> Gallery:
-    """The pictures of one prompt on common seeds: seeds that most arms share first, at most eight."""
-    cells: Mapping[tuple[str, int], Picture] = {(p.arm, p.seed): p for p in pictures}
-    arms = list(dict.fromkeys(p.arm for p in pictures))
-    seeds = sorted({p.seed for p in pictures}, key=lambda s: (-sum((a, s) in cells for a in arms), s))
-    kept = sorted(seeds[:PICTURES_A_ROW])
-    rows = []
-    for arm in arms:
-        found = [cells.get((arm, seed)) for seed in kept]
-        rows.append((arm, [_shown(p) if p else None for p in found]))
-    return Gallery(kept, rows, len(seeds) - len(kept))
-
-
-def _shown(picture: Picture) -> Shown:
-    head = picture.png[:24]
-    if len(head) < 24 or head[:8] != _PNG or head[12:16] != b"IHDR":
-        raise RefusedInputError(
-            f"report: the picture of arm {picture.arm!r}, seed {picture.seed}, is not a PNG file "
-            f"(it starts with {picture.png[:8]!r}); encode it as PNG first",
-            code="E_REPORT_PICTURE",
-        )
-    width, height = struct.unpack(">II", head[16:24])
-    return Shown(f"data:image/png;base64,{b64encode(picture.png).decode('ascii')}", width, height)
