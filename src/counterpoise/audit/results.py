@@ -77,7 +77,6 @@ class PublishedScore:
     excess: float
 
 
-
 @final
 @dataclass(frozen=True, slots=True)
 class Claim:
