@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from counterpoise.cli import adapter, audit, demo, gate, measure, report, world
+from counterpoise.cli import adapter, audit, compare, demo, gate, measure, report, world
 from counterpoise.errors import CounterpoiseError
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app.add_typer(measure.app, name="measure", help="Judges of pictures: read, label
 app.command("demo")(demo.demo)
 app.command("audit")(audit.audit)
 app.command("report")(report.report)
+app.command("compare")(compare.compare)
 app.command("gate")(gate.gate)
 
 
