@@ -74,7 +74,7 @@ def test_of_what_did_not_move_hardly_any_is_said_to_have_moved() -> None:
 
 
 def test_the_evidence_is_rounded_down() -> None:
-    table = Table(VALUES, TARGET, expected(200))
+    table = Table(VALUES, TARGET, expected(150))
     log_e = log_e_change(table, rate=0.05, panel=100)
     assert np.log(20) <= log_e < np.log(100 / 0.05)
     assert change_bounds(table, alpha=np.exp(-log_e))[1] < 0.0
