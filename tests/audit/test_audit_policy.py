@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from counterpoise.audit.gating import load_policy, make_policy
+from counterpoise.audit.gating import Rule, load_policy, make_policy
 from counterpoise.errors import UsageError
 
 RULE = {"kind": "claim", "require": "fair"}
@@ -78,6 +79,13 @@ def test_a_bad_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
         load_policy(file)
     with pytest.raises(UsageError, match="cannot read the policy"):
         load_policy(tmp_path / "absent.toml")
+
+
+def test_the_documented_policy_is_one_and_every_key_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "gate.md").read_text("utf-8")
+    example = text.partition("```toml\n")[2].partition("```")[0]
+    assert len(make_policy(tomllib.loads(example)).rules) == 5
+    assert [key for key in Rule.model_fields if f"`{key}`" not in text] == []
 
 
 def test_what_is_left_out_has_the_documented_defaults(tmp_path: Path) -> None:

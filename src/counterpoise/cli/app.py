@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from counterpoise.cli import adapter, audit, compare, demo, gate, measure, report, world
+from counterpoise.cli import adapter, audit, compare, demo, export, gate, measure, report, world
 from counterpoise.errors import CounterpoiseError
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ app.command("demo")(demo.demo)
 app.command("audit")(audit.audit)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
+app.command("export")(export.export)
 app.command("gate")(gate.gate)
 
 
