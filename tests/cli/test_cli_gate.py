@@ -90,3 +90,22 @@ def test_a_narrow_terminal_without_letters_or_colours_shows_it_all(folder: Path)
     assert len(text.splitlines()) == 3
     assert "b\\xf6ss [/red] \\x1b[1m" in text
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(("name", "code"), [("good", 0), ("bad", 1)])
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_a_reader_that_went_away_does_not_change_the_answer(
+    folder: Path, name: str, code: int, words: list[str]
+) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-c", "from counterpoise.cli import main; main()", "gate", f"{name}.json"]
+    done = subprocess.run(
+        [*command, "--policy", "policy.toml", *words],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        timeout=120,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (code, b"")

@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from counterpoise.cli import console
 from counterpoise.cli.lines import show, write_text
 from counterpoise.errors import UsageError
 
@@ -39,11 +38,10 @@ def compare(
     with contextlib.ExitStack() as opened:
         evidence = [(str(run), opened.enter_context(read_run(run))) for run in runs]
         found = comparing.compare(evidence, arms=named)
-    if markdown is not None:
-        write_text(markdown, comparing.compare_markdown(found))
+    write_text(markdown, comparing.compare_markdown(found))
     if as_json:
         content = {"comparisons": [asdict(each) for each in found]}
-        console.write_json(json.dumps(content, sort_keys=True, allow_nan=False))
+        show([json.dumps(content, sort_keys=True, allow_nan=False)])
         return
     for each in found:
         show(comparing.lines(each))

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from counterpoise.cli import console
-
 
 def show(lines: Iterable[str]) -> None:
-    """Print each line unbroken; what stdout's encoding cannot show stands as \\xe9 and the like."""
-    encoding = console.out.encoding or "ascii"
-    for line in lines:
-        console.out.print(line.encode(encoding, "backslashreplace").decode(encoding))
+    """Write each line unbroken; what stdout's encoding cannot show stands as \\xe9 and the like.
+
+    A reader that went away (`| head -1`) is no error here: a verb's exit code must stay what it found.
+    """
+    encoding = sys.stdout.encoding or "ascii"
+    try:
+        for line in lines:
+            sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Else the interpreter's own flush at exit would meet the closed pipe again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def write_text(path: Path | None, text: str) -> None:
