@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from counterpoise.cli import adapter, audit, demo, measure, report, verify, world
+from counterpoise.cli import adapter, audit, compare, demo, export, gate, measure, report, verify, world
 from counterpoise.errors import CounterpoiseError
 
 app = typer.Typer(
@@ -32,6 +32,9 @@ app.command("demo")(demo.demo)
 app.command("audit")(audit.audit)
 app.command("report")(report.report)
 app.command("verify")(verify.verify)
+app.command("compare")(compare.compare)
+app.command("export")(export.export)
+app.command("gate")(gate.gate)
 
 
 @app.callback()
