@@ -7,49 +7,68 @@ Abstentions stay in every denominator.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from .. import stats
+from ..measure.calibration import Calibration
+from .answers.claims import make_claim
+from .answers.hypotheses import hypotheses
+from .answers.outcome import Asking
+from .answers.panel import decide
+from .answers.seen import tally
+from .answers.weighing import asking_of, weigh_all
 from .cells import negative_of
 from .evidence import Evidence
-from .items import ClaimItem, DisparityItem
+from .items import DisparityItem
 from .plan import plan_of
 from .readings import BLANK, FAILED
-from .results import Claim, Coverage, Disparity, Findings, Rate
+from .results import Claim, Contrast, Coverage, Disparity, Drift, Findings, Rate, Reached
 from .spec import AuditSpec, ClaimQuestion
 from .targets import joint_name
 from .targets import target_shares as shares_of
 
+__all__ = ["analyse", "make_claim", "target_shares"]
 
-def analyse(evidence: Evidence, spec: AuditSpec | None = None) -> Findings:
-    """Answer every question of the spec (default: the run's own) for every arm with rows."""
+
+def analyse(evidence: Evidence, spec: AuditSpec | None = None, cards: Sequence[Calibration] = ()) -> Findings:
+    """Answer every question of the spec (default: the run's own) for every arm with rows.
+
+    cards: the judge's confusion cards; claims and disparities that one is about are then decided by intervals
+    that allow for its errors. RefusedInputError E_CALIBRATION for a card of other values.
+    """
     plan = plan_of(evidence.spec if spec is None else spec, evidence.attributes)
     named = [str(arm["name"]) for arm in evidence.arms]
+    asked = hypotheses(plan, named)
+    asking = asking_of(evidence, plan, asked, tuple(cards))
+    answers = [found for found in weigh_all(asking, asked) if found is not None]
+    decisions = decide(
+        [(found.biased, found.fair) for found in answers],
+        multiplicity=plan.spec.multiplicity,
+        rate=asking.alpha,
+        one_sided=not any(found.fairable for found in answers),
+    )
+    rows = [found.row for found in answers]
     # What an arm with a negative prompt draws answers for its plain arm, and only where that was asked.
     arms = [name for name in named if negative_of(name) is None]
-    rates = {
-        (arm, i): list(_rates(evidence, plan.spec, (arm, item)))
-        for arm in arms
-        for i, item in enumerate(plan.disparities)
-        if item.scope == "prompt"
-    }
-    disparities = [
-        _disparity(plan.disparities[i], found)
-        for (_, i), found in rates.items()
-        if len(found) == len(plan.disparities[i].groups)
-    ]
+    gaps = [(arm, item) for arm in arms for item in plan.disparities if item.scope == "prompt"]
+    rates = [(item, list(_rates(asking, arm, item))) for arm, item in gaps]
     return Findings(
-        claims=tuple(
-            claim
-            for arm in arms
-            for item in plan.claims
-            if item.scope == "prompt"
-            for claim in _claims(evidence, plan.spec, (arm, item))
+        claims=tuple(row for row in rows if isinstance(row, Claim)),
+        rates=tuple(rate for _, found in rates for rate in found),
+        disparities=tuple(
+            _disparity(item, found, anytime=asking.anytime)
+            for item, found in rates
+            if len(found) == len(item.groups)
         ),
-        rates=tuple(rate for found in rates.values() for rate in found),
-        disparities=tuple(disparities),
         coverage=tuple(_coverage(evidence)),
+        findings=tuple(
+            replace(found.finding, decision=decision)
+            for found, decision in zip(answers, decisions, strict=True)
+        ),
+        contrasts=tuple(row for row in rows if isinstance(row, Contrast)),
+        reached=tuple(row for row in rows if isinstance(row, Reached)),
+        drifts=tuple(row for row in rows if isinstance(row, Drift)),
     )
 
 
@@ -58,81 +77,19 @@ def target_shares(question: ClaimQuestion, values: tuple[str, ...]) -> dict[str,
     return shares_of(question.target, ["it"], {"it": values})
 
 
-def make_claim(
-    counts: Mapping[str | None, int],
-    target: Mapping[str, float],
-    *,
-    confidence: float,
-    about: Mapping[str, object],
-) -> Claim:
-    """The claim that counts (value, or None for an abstention, -> pictures; at least one) amount to.
-
-    about: prompt, attribute, arm and held_out. Abstention is a class of its own with target 0, in the
-    intervals' simultaneity as in the distance.
-    """
-    classes: list[str | None] = [*target, None]
-    row = [counts.get(c, 0) for c in classes]
-    goal = [*target.values(), 0.0]
-    n = sum(row)
-    box = stats.multinomial_intervals(row, confidence=confidence)
-    tv = stats.total_variation([e.value for e in box], goal)
-    tv_low, tv_high = stats.total_variation_bounds([e.low for e in box], [e.high for e in box], goal)
-    floor = stats.fair_floor(goal, n)
-    named = dict(zip(target, box[:-1], strict=True))
-    return Claim(
-        **about,  # type: ignore[arg-type]
-        n=n,
-        abstained=row[-1],
-        target=dict(target),
-        shares={value: e.value for value, e in named.items()},
-        low={value: e.low for value, e in named.items()},
-        high={value: e.high for value, e in named.items()},
-        tv=tv,
-        tv_low=tv_low,
-        tv_high=tv_high,
-        tv_floor=floor,
-        tv_corrected=stats.floor_corrected(tv, floor),
-        confidence=confidence,
-        method=f"{box[0].method}; abstention is one of them",
-    )
-
-
-def _claims(evidence: Evidence, spec: AuditSpec, asked: tuple[str, ClaimItem]) -> Iterator[Claim]:
-    arm, item = asked
-    (prompt,) = item.prompts
-    about = {
-        "prompt": prompt,
-        "attribute": joint_name(item.attributes),
-        "arm": arm,
-        "held_out": item.held_out,
-    }
-    counts = _tally(evidence, (arm, prompt), item.attributes, range(spec.seed, spec.seed + item.n))
-    if counts and item.target is not None:
-        yield make_claim(counts, item.target, confidence=spec.confidence, about=about)
-
-
-def _tally(
-    evidence: Evidence, cells: tuple[str, str], attributes: tuple[str, ...], seeds: range
-) -> dict[str | None, int]:
-    """value of the attributes together (None: one of them was not read) -> pictures."""
-    if len(attributes) == 1:
-        return evidence.tally(cells, attributes[0], seeds)
-    read = [evidence.readings(*cells, attribute) for attribute in attributes]
-    rows = [[of[seed].value for of in read] for seed in read[0] if seed in seeds]
-    known = [[value for value in row if value is not None] for row in rows]
-    return Counter(joint_name(row) if len(row) == len(attributes) else None for row in known)
-
-
-def _rates(evidence: Evidence, spec: AuditSpec, asked: tuple[str, DisparityItem]) -> Iterator[Rate]:
-    arm, item = asked
-    seeds = range(spec.seed, spec.seed + item.n)
+def _rates(asking: Asking, arm: str, item: DisparityItem) -> Iterator[Rate]:
+    confidence = asking.spec.confidence
     for group, (prompt,) in item.groups.items():
-        counts = _tally(evidence, (arm, prompt), item.attributes, seeds)
-        if not counts:
+        codes = asking.seen.codes((arm, prompt), item.attributes, item.n)
+        counts, unread = tally(codes, len(item.values))
+        n = sum(counts) + unread
+        if not n:
             continue
-        n = sum(counts.values())
-        shown = sum(counts.get(value, 0) for value in item.counted)
-        e = stats.clopper_pearson(shown, n, confidence=spec.confidence)
+        shown = sum(counts[item.values.index(value)] for value in item.counted)
+        if asking.anytime:
+            e = stats.share_sequence([shown, n - shown], confidence=confidence)[0]
+        else:
+            e = stats.clopper_pearson(shown, n, confidence=confidence)
         yield Rate(
             prompt=prompt,
             group=group,
@@ -140,16 +97,16 @@ def _rates(evidence: Evidence, spec: AuditSpec, asked: tuple[str, DisparityItem]
             value=" or ".join(item.counted),
             arm=arm,
             n=n,
-            abstained=counts.get(None, 0),
+            abstained=unread,
             rate=e.value,
             low=e.low,
             high=e.high,
-            confidence=spec.confidence,
+            confidence=confidence,
             method=e.method,
         )
 
 
-def _disparity(item: DisparityItem, rates: list[Rate]) -> Disparity:
+def _disparity(item: DisparityItem, rates: list[Rate], *, anytime: bool) -> Disparity:
     """The highest rate against the others pooled; of equal ones, the group that the spec names first."""
     top = max(rates, key=lambda rate: rate.rate)
     others = [rate for rate in rates if rate is not top]
@@ -157,7 +114,8 @@ def _disparity(item: DisparityItem, rates: list[Rate]) -> Disparity:
     count, count_others = round(top.rate * top.n), sum(round(rate.rate * rate.n) for rate in others)
     # Bonferroni over the groups: any of them could have been the highest.
     confidence = 1.0 - (1.0 - top.confidence) / len(rates)
-    e = stats.risk_ratio((count, top.n), (count_others, n_others), confidence=confidence)
+    ratio = stats.rate_ratio if anytime else stats.risk_ratio
+    e = ratio((count, top.n), (count_others, n_others), confidence=confidence)
     return Disparity(
         template=item.templates[0],
         attribute=top.attribute,
