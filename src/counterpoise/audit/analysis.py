@@ -18,6 +18,7 @@ from .answers.outcome import Asking
 from .answers.panel import decide
 from .answers.seen import tally
 from .answers.weighing import asking_of, weigh_all
+from .cards import kept_cards
 from .cells import negative_of
 from .evidence import Evidence
 from .items import DisparityItem
@@ -31,13 +32,18 @@ from .targets import target_shares as shares_of
 __all__ = ["analyse", "make_claim", "target_shares"]
 
 
-def analyse(evidence: Evidence, spec: AuditSpec | None = None, cards: Sequence[Calibration] = ()) -> Findings:
+def analyse(
+    evidence: Evidence, spec: AuditSpec | None = None, cards: Sequence[Calibration] | None = None
+) -> Findings:
     """Answer every question of the spec (default: the run's own) for every arm with rows.
 
-    cards: the judge's confusion cards; claims and disparities that one is about are then decided by intervals
-    that allow for its errors. RefusedInputError E_CALIBRATION for a card of other values.
+    cards: the judge's confusion cards (default: those that were kept with the run); claims and disparities
+    that one is about are then decided by intervals that allow for its errors. RefusedInputError E_CALIBRATION
+    for a card of other values.
     """
     plan = plan_of(evidence.spec if spec is None else spec, evidence.attributes)
+    if cards is None:
+        cards = kept_cards(evidence.folder, plan.spec)
     named = [str(arm["name"]) for arm in evidence.arms]
     asked = hypotheses(plan, named)
     asking = asking_of(evidence, plan, asked, tuple(cards))

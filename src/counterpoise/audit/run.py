@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, final
 
@@ -23,6 +24,7 @@ from .results import Findings
 from .rounds import Wanted
 from .spec import AuditSpec
 from .stop import stop_requests
+from .stopping import undecided
 from .watch import time_limit
 
 _here = threading.local()
@@ -72,7 +74,8 @@ def run_audit(
 
     wanted: a stop rule. Asked whenever all that is planned is drawn, it says from the evidence alone how many
     pictures each (arm, prompt) should have by its next look; the run ends when that is nothing new. Without
-    it, the spec's n is drawn in one round. allow_env_change, environment: as `work_on`'s.
+    it, a spec whose stopping is "sequential" stops by `stopping.undecided`, and else the spec's n is drawn in
+    one round. allow_env_change, environment: as `work_on`'s.
 
     Several processes may call this on one folder with the same arguments at once: each batch is drawn by one
     of them, and all return the same findings.
@@ -85,6 +88,8 @@ def run_audit(
     """
     spec = check_spec(spec, measurer)
     given = [arm for arm, _ in arms]
+    if wanted is None and spec.stopping == "sequential":
+        wanted = partial(undecided, spec=spec, arms=[arm.name for arm in given])
     with (
         _once(Path(folder)),
         work_on(

@@ -10,6 +10,7 @@ from .answers.hypotheses import Hypothesis, hypotheses
 from .answers.outcome import NEVER, Answer
 from .answers.panel import decide
 from .answers.weighing import asking_of, weigh_all
+from .cards import kept_cards
 from .plan import plan_of
 from .spec import AuditSpec
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def undecided(
     evidence: Evidence,
     spec: AuditSpec | None = None,
-    cards: Sequence[Calibration] = (),
+    cards: Sequence[Calibration] | None = None,
     *,
     arms: Sequence[str] | None = None,
 ) -> Mapping[tuple[str, str], int]:
@@ -34,6 +35,8 @@ def undecided(
     arms: ask for pictures of these only (default: all that the run knows).
     """
     plan = plan_of(evidence.spec if spec is None else spec, evidence.attributes)
+    if cards is None:
+        cards = kept_cards(evidence.folder, plan.spec)
     known = [str(arm["name"]) for arm in evidence.arms]
     asked = hypotheses(plan, known)
     asking = asking_of(evidence, plan, asked, tuple(cards))

@@ -11,6 +11,8 @@ from counterpoise.cli import console
 if TYPE_CHECKING:
     from counterpoise.audit import Findings, Plan
 
+_SHOWN = 20
+
 
 def show_plan(plan: Plan, names: Sequence[str], *, as_json: bool) -> None:
     from counterpoise.audit.cells import negative_of, prompt_counts
@@ -41,17 +43,22 @@ def show_plan(plan: Plan, names: Sequence[str], *, as_json: bool) -> None:
 
 
 def show_findings(findings: Findings) -> None:
+    """A line a finding, the worst last, then what was drawn, and the verdict in a sentence."""
     from counterpoise.audit.refusals import literal
-    from counterpoise.report.from_run import summarise
+    from counterpoise.report.verdict import asked_words, decision_cell, severity, verdict_sentence
 
     arms = max((len(found.arm) for found in findings.coverage), default=0) + 2
-    names = max((len(claim.attribute) for claim in findings.claims), default=0) + 2
-    for claim in findings.claims:
+    for found in sorted(findings.findings, key=severity)[-_SHOWN:]:
+        effect = found.effect
+        value = "not defined" if effect.value is None else f"{effect.value:.3f}"
+        high = "" if effect.high is None else f"{effect.high:.3f}"
         console.out.print(
-            f"{claim.arm:<{arms}}{literal(claim.prompt):<60}{claim.attribute:<{names}}"
-            f"{claim.tv:.3f} [{claim.tv_low:.3f}, {claim.tv_high:.3f}]  n = {claim.n}"
+            f"{found.arm:<{arms}}{decision_cell(found, found.decision).main}: {literal(asked_words(found))}: "
+            f"{found.effect_name} {value} [{effect.low:.3f}, {high}]  n = {found.n}"
         )
-    for found in findings.coverage:
-        console.out.print(f"{found.arm:<{arms}}{found.drawn} of {found.planned} pictures")
-    if findings.claims:
-        console.out.print(summarise(findings.claims))
+    hidden = len(findings.findings) - _SHOWN
+    if hidden > 0:
+        console.out.print(f"and {hidden} findings less far off, which the report has")
+    for row in findings.coverage:
+        console.out.print(f"{row.arm:<{arms}}{row.drawn} of {row.planned} pictures")
+    console.out.print(literal(verdict_sentence(findings.findings, findings.claims)))

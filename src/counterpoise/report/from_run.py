@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from counterpoise.audit import AuditSpec, Evidence, analyse, read_run
+from counterpoise.audit.cards import kept_cards
 from counterpoise.audit.spec import all_prompts
 from counterpoise.measure.calibration import Calibration
 from counterpoise.report.data import Judge, Picture, ReportData
@@ -44,7 +45,8 @@ def report_run(
     cards: the judges' measured errors. dated: the audit's date for forms that ask for one.
     """
     with read_run(folder) as evidence:
-        findings, spec = analyse(evidence), evidence.spec
+        findings, spec = analyse(evidence, cards=cards or None), evidence.spec
+        cards = cards or kept_cards(folder, spec)
         data = ReportData(
             title=f"Audit: {spec.name}",
             findings=findings.findings,
