@@ -92,8 +92,7 @@ def test_a_narrow_terminal_without_letters_or_colours_shows_it_all(folder: Path)
     assert "\x1b" not in text
 
 
-@pytest.mark.parametrize(("name", "code"), [("good", 0), ("bad", 1)])
-@pytest.mark.parametrize("words", [[], ["--json"]])
+@pytest.mark.parametrize(("name", "code", "words"), [("good", 0, ["--json"]), ("bad", 1, [])])
 def test_a_reader_that_went_away_does_not_change_the_answer(
     folder: Path, name: str, code: int, words: list[str]
 ) -> None:
