@@ -61,4 +61,5 @@ def show_findings(findings: Findings) -> None:
         console.out.print(f"and {hidden} findings less far off, which the report has")
     for row in findings.coverage:
         console.out.print(f"{row.arm:<{arms}}{row.drawn} of {row.planned} pictures")
-    console.out.print(literal(verdict_sentence(findings.findings, findings.claims)))
+    sentence = verdict_sentence(findings.findings, findings.claims)
+    console.out.print(literal(sentence.replace("\u00a0", " ")))
