@@ -41,7 +41,7 @@ def undecided(
     asked = hypotheses(plan, known)
     asking = asking_of(evidence, plan, asked, tuple(cards))
     answers = weigh_all(asking, asked)
-    drawn = {cell: asking.seen.drawn(cell) for one in asked for cell in one.cells}
+    drawn = {cell: asking.seen.drawn(cell, one.item.attributes[0]) for one in asked for cell in one.cells}
     decisions = decide(
         [_evidence(one, found, drawn) for one, found in zip(asked, answers, strict=True)],
         multiplicity=plan.spec.multiplicity,

@@ -38,9 +38,9 @@ class Seen:
             found = np.where(np.minimum(found, other) < 0, np.minimum(found, other), joint)
         return found[:n]
 
-    def drawn(self, cell: tuple[str, str]) -> int:
-        """How many pictures there are of an (arm, prompt), on those seeds."""
-        return int((self._one(cell, next(iter(self.attributes))) != UNDRAWN).sum())
+    def drawn(self, cell: tuple[str, str], attribute: str) -> int:
+        """How many pictures of an (arm, prompt) the judge was shown for an attribute, on those seeds."""
+        return int((self._one(cell, attribute) != UNDRAWN).sum())
 
     def _one(self, cell: tuple[str, str], attribute: str) -> np.ndarray:
         known = self._read.get((cell, attribute))
