@@ -43,7 +43,7 @@ def analyse(
     """
     plan = plan_of(evidence.spec if spec is None else spec, evidence.attributes)
     if cards is None:
-        cards = kept_cards(evidence.folder, plan.spec)
+        cards = kept_cards(evidence.folder, plan.spec) if plan.spec.confusion else ()
     named = [str(arm["name"]) for arm in evidence.arms]
     asked = hypotheses(plan, named)
     asking = asking_of(evidence, plan, asked, tuple(cards))

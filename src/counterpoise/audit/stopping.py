@@ -36,7 +36,7 @@ def undecided(
     """
     plan = plan_of(evidence.spec if spec is None else spec, evidence.attributes)
     if cards is None:
-        cards = kept_cards(evidence.folder, plan.spec)
+        cards = kept_cards(evidence.folder, plan.spec) if plan.spec.confusion else ()
     known = [str(arm["name"]) for arm in evidence.arms]
     asked = hypotheses(plan, known)
     asking = asking_of(evidence, plan, asked, tuple(cards))

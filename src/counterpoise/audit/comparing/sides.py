@@ -172,7 +172,7 @@ def table_of(sides: tuple[Side, Side], asked: tuple[Asked, Asked]) -> tuple[Tabl
     for side, question in zip(sides, asked, strict=True):
         read.append(_values(side, question))
         pictures = side.evidence.pictures(question.arm, question.prompt)
-        files.append({picture.cell.seed: picture.sha256 for picture in pictures})
+        files.append({picture.cell.seed: picture.pixels for picture in pictures})
     shared = sorted(read[0].keys() & read[1].keys())
     pairs: dict[tuple[str | None, str | None], int] = {}
     for seed in shared:
