@@ -17,9 +17,10 @@ from .folder import open_run, read_run
 from .items import ClaimItem, DisparityItem, DriftItem, Plan, ReachItem
 from .load import drift_spec, load_spec, make_spec, with_n
 from .plan import bind_spec, plan_of
-from .results import Claim, Coverage, Disparity, Findings, Rate
+from .results import Claim, Contrast, Coverage, Disparity, Drift, Finding, Findings, Rate, Reached
 from .run import Limits, run_audit
 from .spec import AuditSpec, spec_warnings
+from .stopping import undecided
 from .tables import observations_csv, observations_parquet
 from .verify import verify_run
 
@@ -27,17 +28,21 @@ __all__ = [
     "AuditSpec",
     "Claim",
     "ClaimItem",
+    "Contrast",
     "Coverage",
     "Disparity",
     "DisparityItem",
+    "Drift",
     "DriftItem",
     "Evidence",
+    "Finding",
     "Findings",
     "Limits",
     "Picture",
     "Plan",
     "Rate",
     "ReachItem",
+    "Reached",
     "analyse",
     "bind_spec",
     "check_spec",
@@ -55,6 +60,7 @@ __all__ = [
     "root_digest",
     "run_audit",
     "spec_warnings",
+    "undecided",
     "verify_run",
     "with_n",
 ]

@@ -12,6 +12,7 @@ from counterpoise.cli import console
 from counterpoise.cli.audit_setup import check_arms, judge_of, named_adapters, question_of
 from counterpoise.cli.audit_show import show_findings, show_plan
 from counterpoise.errors import UsageError
+from counterpoise.lora.header import check_header
 
 
 def audit(
@@ -48,21 +49,8 @@ def audit(
     as_json: Annotated[bool, typer.Option("--json", help="results.json (or the plan) on stdout.")] = False,
 ) -> None:
     """Audit a model, and the same model with adapters; goes on where it was interrupted."""
-    from counterpoise.audit import (
-        AuditSpec,
-        Limits,
-        plan_of,
-        read_run,
-        results_json,
-        run_audit,
-        spec_warnings,
-    )
-    from counterpoise.audit.arms import Mount, Ways
+    from counterpoise.audit import AuditSpec, plan_of, spec_warnings
     from counterpoise.audit.cards import keep_cards, load_cards
-    from counterpoise.diffusion.load import load_pipeline
-    from counterpoise.lora import Adapter, Host
-    from counterpoise.report.from_run import report_run
-    from counterpoise.world import model_folder
 
     if schema:
         console.write_json(json.dumps(AuditSpec.model_json_schema(by_alias=True), indent=2, sort_keys=True))
@@ -87,6 +75,16 @@ def audit(
         show_plan(plan, names, as_json=as_json)
         return
     check_arms(plan, names)
+    for _, path, _ in adapters:
+        check_header(path)
+    # Only now what takes seconds to import: a bad spec is refused before it.
+    from counterpoise.audit import Limits, read_run, results_json, run_audit
+    from counterpoise.audit.arms import Mount, Ways
+    from counterpoise.diffusion.load import load_pipeline
+    from counterpoise.lora import Adapter, Host
+    from counterpoise.report.from_run import report_run
+    from counterpoise.world import model_folder
+
     updates = [(name, Adapter.load(path), at) for name, path, at in adapters]
     host = Host(load_pipeline(model_folder(model)))
     mounts = [Mount(name, update.matched(host.model), at) for name, update, at in updates]
