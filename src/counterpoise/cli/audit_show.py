@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from counterpoise.cli import console
 
 if TYPE_CHECKING:
-    from counterpoise.audit import Findings, Plan
+    from counterpoise.audit import Finding, Findings, Plan
 
 _SHOWN = 20
 
@@ -53,7 +53,8 @@ def show_findings(findings: Findings) -> None:
         value = "not defined" if effect.value is None else f"{effect.value:.3f}"
         high = "" if effect.high is None else f"{effect.high:.3f}"
         console.out.print(
-            f"{found.arm:<{arms}}{decision_cell(found, found.decision).main}: {literal(asked_words(found))}: "
+            f"{found.arm:<{arms}}{decision_cell(found, found.decision).main}: {literal(_subject(found))} of "
+            f"{literal(asked_words(found))}: "
             f"{found.effect_name} {value} [{effect.low:.3f}, {high}]  n = {found.n}"
         )
     hidden = len(findings.findings) - _SHOWN
@@ -63,3 +64,8 @@ def show_findings(findings: Findings) -> None:
         console.out.print(f"{row.arm:<{arms}}{row.drawn} of {row.planned} pictures")
     sentence = verdict_sentence(findings.findings, findings.claims)
     console.out.print(literal(sentence.replace("\u00a0", " ")))
+
+
+def _subject(found: Finding) -> str:
+    what = f"{found.value} {found.attribute}" if found.value else found.attribute
+    return f"{what}, {found.group} against {found.reference}," if found.group else what
