@@ -13,16 +13,13 @@ from dataclasses import replace
 from .. import stats
 from ..measure.calibration import Calibration
 from .answers.claims import make_claim
-from .answers.hypotheses import hypotheses
 from .answers.outcome import Asking
 from .answers.panel import decide
 from .answers.seen import tally
-from .answers.weighing import asking_of, weigh_all
-from .cards import kept_cards
+from .answers.weighing import weigh
 from .cells import negative_of
 from .evidence import Evidence
 from .items import DisparityItem
-from .plan import plan_of
 from .readings import BLANK, FAILED
 from .results import Claim, Contrast, Coverage, Disparity, Drift, Findings, Rate, Reached
 from .spec import AuditSpec, ClaimQuestion
@@ -41,13 +38,10 @@ def analyse(
     that one is about are then decided by intervals that allow for its errors. RefusedInputError E_CALIBRATION
     for a card of other values.
     """
-    plan = plan_of(evidence.spec if spec is None else spec, evidence.attributes)
-    if cards is None:
-        cards = kept_cards(evidence.folder, plan.spec) if plan.spec.confusion else ()
+    weighed = weigh(evidence, spec, cards)
+    plan, asking = weighed.plan, weighed.asking
     named = [str(arm["name"]) for arm in evidence.arms]
-    asked = hypotheses(plan, named)
-    asking = asking_of(evidence, plan, asked, tuple(cards))
-    answers = [found for found in weigh_all(asking, asked) if found is not None]
+    answers = [found for found in weighed.answers if found is not None]
     decisions = decide(
         [(found.biased, found.fair) for found in answers],
         multiplicity=plan.spec.multiplicity,

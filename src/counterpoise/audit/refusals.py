@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -45,13 +45,21 @@ def nearest(name: str, options: Iterable[str]) -> str:
 
 
 def refusal(error: ValidationError, *, file: str | None = None) -> UsageError:
-    """The first of the problems as a UsageError; the others are counted."""
+    """The first of a spec's problems as a UsageError E_SPEC_KEY or E_SPEC_VALUE; the others are counted."""
+    return first_problem(error, _line, kind="SPEC", file=file)
+
+
+def first_problem(
+    error: ValidationError, line: Callable[[Any], str], *, kind: str, file: str | None
+) -> UsageError:
+    """The first of the problems in the words of `line`, of code E_<kind>_KEY or E_<kind>_VALUE."""
     # A misspelt key is also a missing one: what was written is the better news.
     problems = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    code = "E_SPEC_KEY" if problems[0]["type"] in ("extra_forbidden", "missing") else "E_SPEC_VALUE"
+    about_key = problems[0]["type"] in ("extra_forbidden", "missing")
     prefix = f"{file}: " if file else ""
-    return UsageError(prefix + literal(_line(problems[0])) + more, code=code, file=file)
+    code = f"E_{kind}_{'KEY' if about_key else 'VALUE'}"
+    return UsageError(prefix + literal(line(problems[0])) + more, code=code, file=file)
 
 
 def literal(text: str) -> str:

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..measure.calibration import Calibration
-from .answers.hypotheses import Hypothesis, hypotheses
+from .answers.hypotheses import Hypothesis
 from .answers.outcome import NEVER, Answer
 from .answers.panel import decide
-from .answers.weighing import asking_of, weigh_all
-from .cards import kept_cards
-from .plan import plan_of
+from .answers.weighing import weigh
 from .spec import AuditSpec
 
 if TYPE_CHECKING:
@@ -34,13 +32,8 @@ def undecided(
     its evidence is in prompts, and means over prompts hold for numbers of pictures that were fixed only.
     arms: ask for pictures of these only (default: all that the run knows).
     """
-    plan = plan_of(evidence.spec if spec is None else spec, evidence.attributes)
-    if cards is None:
-        cards = kept_cards(evidence.folder, plan.spec) if plan.spec.confusion else ()
-    known = [str(arm["name"]) for arm in evidence.arms]
-    asked = hypotheses(plan, known)
-    asking = asking_of(evidence, plan, asked, tuple(cards))
-    answers = weigh_all(asking, asked)
+    weighed = weigh(evidence, spec, cards)
+    plan, asked, asking, answers = weighed.plan, weighed.asked, weighed.asking, weighed.answers
     drawn = {cell: asking.seen.drawn(cell, one.item.attributes[0]) for one in asked for cell in one.cells}
     decisions = decide(
         [_evidence(one, found, drawn) for one, found in zip(asked, answers, strict=True)],

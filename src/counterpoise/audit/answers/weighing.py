@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
 
+from ...measure.calibration import Calibration
+from ..cards import kept_cards
 from ..cells import prompt_counts
 from ..items import ClaimItem, DisparityItem, DriftItem, Plan, ReachItem
-from .cards import Cards
+from ..plan import plan_of
+from ..spec import AuditSpec
 from .claims import answer_claim
 from .contrasts import answer_disparity
 from .drifts import answer_drift
-from .hypotheses import Hypothesis, Item
+from .hypotheses import Hypothesis, Item, hypotheses
 from .outcome import Answer, Asking
 from .reach import answer_reach
 from .seen import Seen
@@ -27,13 +31,27 @@ _ANSWERS: dict[type[Item], Callable[[Asking, Hypothesis], Answer | None]] = {
 }
 
 
-def asking_of(evidence: Evidence, plan: Plan, asked: Sequence[Hypothesis], cards: Cards) -> Asking:
-    """What answers are given: the evidence up to the plan's largest n, and how much is asked."""
+@final
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """All that is asked, and the answer to each; None where not a single row speaks of it."""
+
+    plan: Plan
+    asked: list[Hypothesis]
+    asking: Asking
+    answers: list[Answer | None]
+
+
+def weigh(evidence: Evidence, spec: AuditSpec | None, cards: Sequence[Calibration] | None) -> Weighed:
+    """Every hypothesis of the spec (default: the run's own) weighed on the evidence up to the plan's n.
+
+    cards: the judge's confusion cards; by default those that were kept with the run.
+    """
+    plan = plan_of(evidence.spec if spec is None else spec, evidence.attributes)
+    if cards is None:
+        cards = kept_cards(evidence.folder, plan.spec) if plan.spec.confusion else ()
+    asked = hypotheses(plan, [str(arm["name"]) for arm in evidence.arms])
     longest = max(prompt_counts(plan.spec).values())
     seen = Seen(evidence, evidence.attributes, plan.spec.seed, longest)
-    return Asking(seen, plan.spec, cards, max(len(asked), 1))
-
-
-def weigh_all(asking: Asking, asked: Sequence[Hypothesis]) -> list[Answer | None]:
-    """The answer to each hypothesis, None where not a single row speaks of it."""
-    return [_ANSWERS[type(one.item)](asking, one) for one in asked]
+    asking = Asking(seen, plan.spec, tuple(cards), max(len(asked), 1))
+    return Weighed(plan, asked, asking, [_ANSWERS[type(one.item)](asking, one) for one in asked])

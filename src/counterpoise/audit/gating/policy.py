@@ -24,7 +24,7 @@ from ..fields import (
     no_duplicates,
     text_problem,
 )
-from ..refusals import keys_of, literal, nearest
+from ..refusals import first_problem, keys_of, nearest
 from ..text import read_text
 
 Kind = Literal["claim", "disparity", "reachability", "drift", "coverage"]
@@ -156,17 +156,7 @@ def make_policy(content: Mapping[str, object], *, file: str | None = None) -> Po
     try:
         return Policy.model_validate(dict(content))
     except ValidationError as error:
-        raise _refusal(error, file) from None
-
-
-def _refusal(error: ValidationError, file: str | None) -> UsageError:
-    """The first of the problems as a UsageError; the others are counted."""
-    # A misspelt key is also a missing one: what was written is the better news.
-    problems = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    code = "E_POLICY_KEY" if problems[0]["type"] in ("extra_forbidden", "missing") else "E_POLICY_VALUE"
-    prefix = f"{file}: " if file else ""
-    return UsageError(prefix + literal(_line(problems[0])) + more, code=code, file=file)
+        raise first_problem(error, _line, kind="POLICY", file=file) from None
 
 
 def _line(problem: Any) -> str:
