@@ -299,6 +299,7 @@ def test_claims_about_the_model_of_every_kind() -> None:
     }
     spec = spec_of(
         n=100,
+        tolerance=0.05,
         claim=[{**CLAIM, **words, "prompts": [], "template": "a x {who}", "target": {"prompt": "a y {who}"}}],
         disparity=[{**gaps, **words}, {**gaps, **words, "max_ratio": 1.2, "reference": "x"}],
         drift=[{"template": "a x {who}", "attributes": ["exposure"], **words}],

@@ -110,15 +110,22 @@ def test_another_prompts_distribution_is_drawn_and_goes_with_its_prompt() -> Non
 
 def test_a_question_about_the_model_is_one_item() -> None:
     plan = planned(
-        claim={"prompts": ["a", "b"], "attribute": "skin", "scope": "model", "target": {"prompt": "c"}},
+        claim={
+            "prompts": ["a", "b"],
+            "attribute": "skin",
+            "scope": "model",
+            "target": {"prompt": "c"},
+            "tolerance": 0.1,
+        },
         disparity={
             **GAP,
             "template": "a {skin} {who}",
             "slot": "skin",
             "slots": {"who": ["x", "y"]},
             "scope": "model",
+            "max_ratio": 1.25,
         },
-        drift={"prompts": ["a", "b"], "attributes": ["skin"], "scope": "model"},
+        drift={"prompts": ["a", "b"], "attributes": ["skin"], "scope": "model", "tolerance": 0.1},
     )
     assert (plan.claims[0].prompts, plan.claims[0].reference) == (("a", "b"), ("c", "c"))
     assert plan.disparities[0].groups == {s: (f"a {s} x", f"a {s} y") for s in SKIN}
@@ -214,7 +221,7 @@ def test_a_look_is_whole_batches_of_one_prompt(batch: int, n: int, look: int) ->
 
 
 FULL = {
-    "claim": [{"prompts": ["a", "b"], "attribute": ["skin", "exposure"], "target": {"skin": {"tan": 1.0}}, "scope": "model"}],
+    "claim": [{"prompts": ["a", "b"], "attribute": ["skin", "exposure"], "target": {"skin": {"tan": 1.0}}, "scope": "model", "tolerance": 0.1}],
     "disparity": [{**GAP, "reference": "tan", "max_ratio": 1.5, "n": 9}],
     "reachability": [REACH, GONE, {"cases": [{"prompt": "c", "attribute": "skin", "value": "tan"}]}],
     "drift": [{"template": ["x {who}", "y"], "slots": {"who": {"k": "v"}}, "attributes": [["skin", "exposure"]]}],
@@ -284,7 +291,8 @@ BAD = {
     "bool tolerance": ({"claim": CLAIM, "tolerance": True}, ["tolerance is True"]),
     "scope": ({"claim": {**CLAIM, "scope": "modle"}}, ["claim[0].scope is 'modle'", '"model"']),
     "model of one": ({"claim": {**CLAIM, "scope": "model"}}, ["claim[0].scope", "two or more prompts"]),
-    "model of one template": ({"claim": {"template": "a", "attribute": "skin", "scope": "model"}}, ["claim[0].scope", "two or more prompts"]),
+    "model without tolerance": ({"claim": {**CLAIM, "prompts": ["a", "b"], "scope": "model"}}, ["claim[0].tolerance is missing", "scope"]),
+    "model of one template": ({"claim": {"template": "a", "attribute": "skin", "scope": "model", "tolerance": 0.1}}, ["claim[0].scope", "two or more prompts"]),
     "stopping": ({"claim": CLAIM, "stopping": "anytime"}, ["stopping is 'anytime'", '"sequential"']),
     "look": ({"claim": CLAIM, "look": 0}, ["look is 0", "from 1 to 100000"]),
     "multiplicity": ({"claim": CLAIM, "multiplicity": "BH"}, ["multiplicity is 'BH'", '"e-BH"']),

@@ -85,7 +85,9 @@ def test_an_arm_that_comes_later_catches_up_and_others_are_not_asked_for() -> No
 
 
 def test_a_claim_about_the_model_takes_all_of_its_pictures() -> None:
-    spec = spec_of(claim=[{**CLAIM, "scope": "model", "n": 48}], stopping="sequential", look=16)
+    spec = spec_of(
+        claim=[{**CLAIM, "scope": "model", "tolerance": 0.05, "n": 48}], stopping="sequential", look=16
+    )
     evidence = planting(spec, {("base", "a"): 1.0, ("base", "b"): 1.0})
     assert len(run(evidence)) == 3
     assert evidence.upto == {("base", "a"): 48, ("base", "b"): 48}

@@ -173,9 +173,23 @@ class AuditSpec(Strict):
                 f"is {self.drawing.guidance:g}: expected more than 1, since a reachability table has a "
                 "negative prompt, which acts through guidance alone; set it in [drawing]",
             )
+        for path, question in asked:
+            _check_scope(self, path, question)
         if not self.unbound():
             _check_prompts(self)
         return self
+
+
+def _check_scope(spec: AuditSpec, path: str, question: Question) -> None:
+    """A claim about the model says how far is fair: prompts share seeds, and where pictures depend on their
+    seed, evidence against *exactly* on target is not what it seems (docs/results.md)."""
+    if getattr(question, "scope", "prompt") != "model" or spec.tolerance is not None:
+        return
+    if getattr(question, "tolerance", None) is None and getattr(question, "max_ratio", None) is None:
+        raise KeyProblem(
+            f"{path}.tolerance",
+            f'is missing: expected {DISTANCE}, since scope is "model"; add it here or at the top',
+        )
 
 
 def _check_prompts(spec: AuditSpec) -> None:
