@@ -55,6 +55,8 @@ def test_results_hold_what_checks_rely_on(demo: tuple[Path, str]) -> None:
         for value, share in claim["shares"].items():
             assert claim["low"][value] <= share <= claim["high"][value]
     assert {"max_pixel_difference", "time_ratio"} <= set(found["fold"])
+    assert {finding["arm"] for finding in found["findings"]} == {"base", "repaired", "folded", "restored"}
+    assert {finding["decision"] for finding in found["findings"]} >= {"biased", "undecided"}
 
 
 def test_the_bytes_are_back(demo: tuple[Path, str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, final
@@ -93,12 +93,8 @@ def run_demo(
     fold = prove_fold(
         ways, adapter, prompts, n=spec.drawing.batch_size, rounds=1 if fast else 4, seed=spec.seed
     )
-    findings = Findings(
-        claims=main.claims + proofs.claims,
-        rates=main.rates + proofs.rates,
-        disparities=main.disparities + proofs.disparities,
-        coverage=main.coverage + proofs.coverage,
-    )
+    both = {part.name: getattr(main, part.name) + getattr(proofs, part.name) for part in fields(Findings)}
+    findings = Findings(**both)
     demo = Demo(out, fast, spec, goal, findings, fold, before, host.fingerprint(), made)
     with read_run(out) as evidence:
         results_json(out / "results.json", findings, evidence, extra=_extra(demo))
