@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..errors import UsageError
-from .refusals import nearest, refusal
+from ..measure.cards import nearest
+from .refusals import refusal
 from .spec import KINDS, AuditSpec
-from .text import beside, read_bytes, read_prompts, read_text
+from .text import beside, read_bytes, read_prompts, read_toml
 
 __all__ = ["drift_spec", "load_spec", "make_spec", "nearest", "with_n"]
 
@@ -34,19 +34,7 @@ def load_spec(path: Path | str) -> AuditSpec:
             code="E_SPEC_FORMAT",
             file=str(path),
         )
-    text = read_text(path, "spec")
-    try:
-        content = tomllib.loads(text)
-    except RecursionError:
-        raise UsageError(
-            f"{path}: nested too deeply to be a spec; see the example", code="E_SPEC_TOML", file=str(path)
-        ) from None
-    except ValueError as error:
-        lines = text.count("\n") + 1
-        where = str(error).replace("at end of document", f"at line {lines}, the end of the file")
-        raise UsageError(
-            f"{path}: not valid TOML: {where}; correct that line", code="E_SPEC_TOML", file=str(path)
-        ) from None
+    content = read_toml(path, "spec", docs="docs/spec.md", code="E_SPEC_TOML")
     return make_spec(content, file=str(path))
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TypeVar, final
 
 from ..errors import UsageError
+from ..measure.cards import nearest
 from .cells import negatives
 from .expand import asked_prompts, contrasts, reference_of
 from .fields import KeyProblem, as_tuple
 from .items import ClaimItem, DisparityItem, DriftItem, Plan, ReachItem
 from .load import make_spec
-from .refusals import nearest
 from .spec import AuditSpec, ClaimQuestion, DisparityQuestion, DriftQuestion, ReachabilityQuestion
 from .targets import Attributes, check_values, joint_name, joint_values, target_shares
 

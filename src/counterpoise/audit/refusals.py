@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from ..errors import UsageError
+from ..measure.cards import nearest
 from .fields import KeyProblem
 from .spec import (
     AuditSpec,
@@ -34,14 +34,6 @@ _TABLES: dict[tuple[str, ...], type[BaseModel]] = {
     ("reachability", "negative"): Negative,
     ("drift",): DriftQuestion,
 }
-
-
-def nearest(name: str, options: Iterable[str]) -> str:
-    """`did you mean "skin"? (known: ...)`: the closest option, if any is close, and what there is."""
-    known = sorted(options)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    listed = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
-    return (f'did you mean "{close[0]}"? ' if close else "") + f"(known: {listed})"
 
 
 def refusal(error: ValidationError, *, file: str | None = None) -> UsageError:

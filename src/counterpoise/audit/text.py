@@ -6,6 +6,7 @@ The spec itself, and files beside it that it names. Refusals are one line; a pro
 from __future__ import annotations
 
 import codecs
+import tomllib
 from pathlib import Path
 
 from ..errors import UsageError
@@ -103,3 +104,20 @@ def beside(folder: Path, name: str, key: str) -> Path:
             code="E_SPEC_FILE",
         )
     return path
+
+
+def read_toml(path: Path, what: str, *, docs: str, code: str) -> dict[str, object]:
+    """A TOML file's content; UsageError, one line, for a file that cannot be read, or (`code`) is not TOML.
+
+    what: "spec", "policy". docs: the page that shows one.
+    """
+    text = read_text(path, what)
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        said = f"nested too deeply to be a {what}; see {docs}"
+    except ValueError as error:
+        lines = text.count("\n") + 1
+        where = str(error).replace("at end of document", f"at line {lines}, the end of the file")
+        said = f"not valid TOML: {where}; correct that line (see {docs})"
+    raise UsageError(f"{path}: {said}", code=code, file=str(path))

@@ -86,7 +86,7 @@ def judge_of(question: AuditSpec, reader: Path | None, base: Path) -> Measurer:
 
 def check_arms(plan: Plan, names: Sequence[str]) -> None:
     """UsageError if a drift question has nothing to compare."""
-    from counterpoise.audit.refusals import nearest
+    from counterpoise.measure.cards import nearest
 
     for drift in plan.drifts:
         if drift.baseline not in names:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import final
 
 from ...errors import UsageError
+from ...measure.cards import nearest
 from ..cells import negative_of
 from ..evidence import Evidence
 from ..items import ClaimItem, Plan, ReachItem
 from ..plan import plan_of
-from ..refusals import nearest
 from ..targets import joint_name
 from .bounds import Table
 

@@ -8,8 +8,9 @@ from fnmatch import fnmatchcase
 from typing import Literal, final
 
 from ...errors import UsageError
+from ...measure.cards import nearest
 from ..cells import negative_of
-from ..refusals import literal, nearest
+from ..refusals import literal
 from ..results import Coverage, Finding, Findings
 from .checks import Check, check_finding, check_pictures, worst_first
 from .policy import Policy, Rule

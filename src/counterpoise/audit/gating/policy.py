@@ -5,14 +5,13 @@ A rule picks findings (by kind, and what else it names) and says what all of the
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, final
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from ...errors import UsageError
+from ...measure.cards import nearest
 from ..fields import (
     MAX_PROMPT,
     PICTURES,
@@ -24,8 +23,8 @@ from ..fields import (
     no_duplicates,
     text_problem,
 )
-from ..refusals import first_problem, keys_of, nearest
-from ..text import read_text
+from ..refusals import first_problem, keys_of
+from ..text import read_toml
 
 Kind = Literal["claim", "disparity", "reachability", "drift", "coverage"]
 
@@ -138,16 +137,7 @@ class Policy(Strict):
 def load_policy(path: Path | str) -> Policy:
     """Read a TOML policy; UsageError, one line, for a missing file, bad TOML (its line) or a bad value."""
     path = Path(path)
-    text = read_text(path, "policy")
-    try:
-        content = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        said = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise UsageError(
-            f"{path}: not valid TOML: {said}; correct it (see docs/gate.md)",
-            code="E_POLICY_TOML",
-            file=str(path),
-        ) from None
+    content = read_toml(path, "policy", docs="docs/gate.md", code="E_POLICY_TOML")
     return make_policy(content, file=str(path))
 
 

@@ -317,18 +317,25 @@ def work_memory(block, width):
 
 
 @compiled
+def _place(b, count, memory, target):
+    """Where block `b` of `count` rows lies: (first row, rows, slice of words, slice of them as int64)."""
+    block, width = memory[0].shape
+    first = b * block
+    rows = min(block, count - first)
+    begin, end = first * width, (first + rows) * width
+    per = target[0].size // target[1].size  # weights in eight bytes
+    return first, rows, slice(begin, end), slice(begin // per, end // per)
+
+
+@compiled
 def _fold_block(b, source, target, kind, pair, state, memory, keep, report):
     """Fold block `b`; False, with nothing done, where there is no room for its notes."""
     folded, codes, counts, notes, sums_of = state
     sums, new, off, found, steps = memory
     up, down = pair
-    block, width = sums.shape
-    first = b * block
-    rows = min(block, up.shape[0] - first)
-    begin, size = first * width, rows * width
-    words, out = source[0][begin : begin + size], target[0][begin : begin + size]
-    per = source[0].size // source[1].size  # weights in eight bytes
-    begin8, end8 = begin // per, (begin + size) // per
+    first, rows, here, here8 = _place(b, up.shape[0], memory, target)
+    words, out = source[0][here], target[0][here]
+    size = words.size
     _product(up, down, sums[:rows], first)
     add = sums[:rows].reshape(size)
     if keep:
@@ -353,10 +360,10 @@ def _fold_block(b, source, target, kind, pair, state, memory, keep, report):
     else:
         _add(words, kind, add, new[:size])
     report[OVERFLOW] |= _infinite(new[:size], words, kind)
-    report[BEFORE] += total(source[1][begin8:end8])
+    report[BEFORE] += total(source[1][here8])
     for j in range(size):
         out[j] = new[j]
-    sums_of[b] = total(target[1][begin8:end8])
+    sums_of[b] = total(target[1][here8])
     report[AFTER] += sums_of[b]
     report[DONE] += 1
     folded[b] = 1
@@ -369,14 +376,10 @@ def _unfold_block(b, at, target, kind, pair, state, memory, report):
     folded, codes, counts, notes, sums_of = state
     sums, new, off, _, _ = memory
     up, down = pair
-    block, width = sums.shape
-    first = b * block
-    rows = min(block, up.shape[0] - first)
-    begin, size = first * width, rows * width
-    words = target[0][begin : begin + size]
-    per = target[0].size // target[1].size
-    begin8, end8 = begin // per, (begin + size) // per
-    if total(target[1][begin8:end8]) != sums_of[b]:
+    first, rows, here, here8 = _place(b, up.shape[0], memory, target)
+    words = target[0][here]
+    size = words.size
+    if total(target[1][here8]) != sums_of[b]:
         return False
     _product(up, down, sums[:rows], first)
     fresh = new[:size]
@@ -389,17 +392,10 @@ def _unfold_block(b, at, target, kind, pair, state, memory, report):
     _obey(fresh, quarter, notes, at, at + counts[b])
     for j in range(size):
         words[j] = fresh[j]
-    report[AFTER] += total(target[1][begin8:end8])
+    report[AFTER] += total(target[1][here8])
     report[DONE] += 1
     folded[b] = 0
     return True
-
-
-@compiled
-def _unchanged(b, target, memory, sums):
-    block, width = memory[0].shape
-    room = block * width * target[1].size // target[0].size
-    return total(target[1][b * room : (b + 1) * room]) == sums[b]
 
 
 @compiled
@@ -415,7 +411,7 @@ def fold(source, target, kind, pair, state, memory, keep, old, report):
     for b in range(state[0].size):
         if state[0][b]:
             continue
-        if old.size and not _unchanged(b, target, memory, old):
+        if old.size and total(target[1][_place(b, pair[0].shape[0], memory, target)[3]]) != old[b]:
             return CHANGED
         if not _fold_block(b, source, target, kind, pair, state, memory, keep, report):
             return FULL
