@@ -50,10 +50,11 @@ class Chunks:
 def picture_chunks(cell: Cell, arm: Arm, *, size: tuple[int, int], told: Mapping[str, object]) -> PngInfo:
     """The text chunks of a cell's picture of (width, height).
 
-    told: `sampler` (may be absent), and the digests `run` and `arm` that name what drew it.
+    told: `sampler` (may be absent), the digests `run` and `arm` that name what drew it, and `drawn`, the
+    prompt that it was drawn with, where the arm rewrites prompts.
     """
     info = PngInfo()
-    info.add_text("parameters", _parameters(cell, arm, size, str(told.get("sampler") or "")))
+    info.add_text("parameters", _parameters(cell, arm, size, told))
     ours = {
         "schema": SCHEMA,
         "arm": cell.arm,
@@ -62,6 +63,8 @@ def picture_chunks(cell: Cell, arm: Arm, *, size: tuple[int, int], told: Mapping
         "negative_prompt": arm.negative_prompt,
         "arm_sha256": told["arm"],
         "run_sha256": told["run"],
+        **({"drawn": told["drawn"]} if "drawn" in told else {}),
+        **({"pushed": arm.pushed, "push": arm.push} if arm.pushed else {}),
     }
     info.add_text(KEYWORD, canonical(ours))
     return info
@@ -83,8 +86,10 @@ def read_chunks(path: Path | str) -> Chunks:
         return Chunks((), (f"cannot be read: {getattr(error, 'strerror', None) or error}",))
 
 
-def _parameters(cell: Cell, arm: Arm, size: tuple[int, int], sampler: str) -> str:
-    """In the order in which A1111 writes it."""
+def _parameters(cell: Cell, arm: Arm, size: tuple[int, int], told: Mapping[str, object]) -> str:
+    """In the order in which A1111 writes it. The prompt is the one that was drawn, since readers draw it again;
+    the one that was asked stands behind it, quoted as A1111 quotes texts."""
+    sampler, drawn = str(told.get("sampler") or ""), str(told.get("drawn", cell.prompt))
     settings = [f"Steps: {arm.steps}"]
     settings += [f"Sampler: {sampler}"] if sampler else []
     settings += [
@@ -93,7 +98,8 @@ def _parameters(cell: Cell, arm: Arm, size: tuple[int, int], sampler: str) -> st
         f"Size: {size[0]}x{size[1]}",
         f"Model hash: {arm.model_sha256[:10]}",
     ]
-    lines = [cell.prompt]
+    settings += [f"Prompt asked: {json.dumps(cell.prompt)}"] if drawn != cell.prompt else []
+    lines = [drawn]
     lines += [f"Negative prompt: {arm.negative_prompt}"] if arm.negative_prompt else []
     # PNG ends a text at a NUL.
     return "\n".join([*lines, ", ".join(settings)]).replace("\0", "\N{REPLACEMENT CHARACTER}")

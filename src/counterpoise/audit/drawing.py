@@ -10,7 +10,7 @@ from typing import final
 
 import numpy as np
 
-from ..diffusion.arm import Arm, Drawer
+from ..diffusion.arm import Arm, Drawer, Rewrite
 from ..errors import IncompleteError
 from ..measure.pictures import pixel_digest
 from ..measure.reading import Measurer
@@ -76,9 +76,11 @@ def _draw_arm(desk: Desk, arm: Arm, enter: Enter) -> None:
     told: dict[str, object] = {"arm": arm_digest(arm), "run": run_digest(desk.writer.evidence.identity)}
     with enter() as draw:
         told["sampler"] = getattr(draw, "sampler", None)
+        rewrite: Rewrite | None = getattr(draw, "rewrite", None)
         while batch is not None:
             planned = desk.writer.evidence.batch(batch)
-            drawn = _drawn(desk, planned, arm, _draw(draw, planned, arm), told=told)
+            says = _says(planned, rewrite, told)
+            drawn = _drawn(desk, planned, arm, _draw(draw, planned, arm), told=says)
             desk.writer.keep(batch, planned, drawn)
             desk.tell(arm.name)
             desk.stop.check()
@@ -100,8 +102,24 @@ def _draw(draw: Drawer, planned: Sequence[Planned], arm: Arm) -> np.ndarray:
     return pictures[: len(planned)]
 
 
+def _says(
+    planned: Sequence[Planned], rewrite: Rewrite | None, told: Mapping[str, object]
+) -> list[dict[str, object]]:
+    """What each picture's record says of it: what all do, and its own prompt as it was rewritten."""
+    if rewrite is None:
+        return [dict(told) for _ in planned]
+    cells = [plan.cell for plan in planned]
+    drawn = rewrite([cell.prompt for cell in cells], [cell.seed for cell in cells])
+    return [{**told, "drawn": text} for text in drawn]
+
+
 def _drawn(
-    desk: Desk, planned: Sequence[Planned], arm: Arm, pictures: np.ndarray, *, told: Mapping[str, object]
+    desk: Desk,
+    planned: Sequence[Planned],
+    arm: Arm,
+    pictures: np.ndarray,
+    *,
+    told: Sequence[Mapping[str, object]],
 ) -> list[Drawn]:
     """The pictures as they are kept: encoded, and read by the measurer."""
     first = planned[0].cell
@@ -110,9 +128,9 @@ def _drawn(
     size = (pictures.shape[2], pictures.shape[1])
     return [
         Drawn(
-            png_bytes(picture, text=picture_chunks(plan.cell, arm, size=size, told=told)),
+            png_bytes(picture, text=picture_chunks(plan.cell, arm, size=size, told=says)),
             pixel_digest(picture),
             read,
         )
-        for plan, picture, read in zip(planned, pictures, readings, strict=True)
+        for plan, picture, read, says in zip(planned, pictures, readings, told, strict=True)
     ]

@@ -24,6 +24,7 @@ from .spec import AuditSpec
 
 _SHOWN = 3
 _ALLOW = ", or allow it (--allow-env-change): pictures then bear the mark of where they were drawn"
+_LATER = frozenset({"pushed", "push", "rewrite"})
 _ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -35,9 +36,20 @@ def describe_run(spec: AuditSpec, measurer: Measurer) -> dict[str, object]:
 
 
 def describe_arm(arm: Arm) -> dict[str, object]:
-    """An arm as plain JSON values."""
+    """An arm as plain JSON values.
+
+    What arms did not have at first is left out where it says nothing, so that an old arm keeps its digest.
+    """
     described: dict[str, object] = json.loads(canonical(asdict(arm)))
-    return described
+    usual = _defaults()
+    return {key: value for key, value in described.items() if key not in _LATER or value != usual[key]}
+
+
+def _defaults() -> dict[str, object]:
+    found: dict[str, object] = json.loads(
+        canonical({f.name: f.default for f in fields(Arm) if f.default is not MISSING})
+    )
+    return found
 
 
 def check_arms(arms: Sequence[Arm]) -> None:
@@ -88,9 +100,8 @@ def check_same_arm(
     stored: Mapping[str, object], given: Mapping[str, object], folder: Path, *, batch_size_may_change: bool
 ) -> None:
     """UsageError with a short diff if an arm of that name has been drawn otherwise."""
-    defaults = {f.name: f.default for f in fields(Arm) if f.default is not MISSING}
-    known: dict[str, object] = {**json.loads(canonical(defaults)), **stored}
-    changes = _changes(_flat(known), _flat(given))
+    usual = _defaults()
+    changes = _changes(_flat({**usual, **stored}), _flat({**usual, **given}))
     resized = [change for change in changes if change.startswith("batch_size:")]
     if batch_size_may_change:
         changes = [change for change in changes if change not in resized]

@@ -18,6 +18,8 @@ class Arm:
     that draw, after any folding. adapters: (sha256 or name of the adapter, strength) pairs mounted beside
     the weights. guidance: classifier-free guidance scale (1 = none). steps: sampler steps.
     batch_size: pictures drawn together; part of the identity, since float sums depend on it.
+    pushed: more of a negative prompt, at `push` times its usual strength (1 is written as negative_prompt).
+    rewrite: what turned each prompt into the one that was drawn; "" where the prompt itself was.
     """
 
     name: str
@@ -29,6 +31,9 @@ class Arm:
     negative_prompt: str = ""
     batch_size: int = 32
     dtype: str = "float32"
+    pushed: str = ""
+    push: float = 1.0
+    rewrite: str = ""
 
 
 @final
@@ -48,3 +53,33 @@ class Drawer(Protocol):
     """
 
     def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray: ...
+
+
+class Rewrite(Protocol):
+    """Turns prompts into the prompts that are drawn, one for each; row i depends on its own prompt and seed.
+
+    identity: says all that the rewriting depends on, as it stands in the arm's record.
+    """
+
+    @property
+    def identity(self) -> str: ...
+
+    def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[str]: ...
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Rewriting:
+    """A Drawer that draws what `rewrite` makes of the prompts; an audit puts both into a picture's record."""
+
+    drawer: Drawer
+    rewrite: Rewrite
+
+    @property
+    def sampler(self) -> str | None:
+        """The drawer's own, if it tells."""
+        return getattr(self.drawer, "sampler", None)
+
+    def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
+        """As the drawer's."""
+        return self.drawer(self.rewrite(prompts, seeds), seeds)

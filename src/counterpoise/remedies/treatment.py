@@ -1,45 +1,23 @@
-"""What every remedy ends as: a `Treatment`, the part of an Arm that differs from the plain model's.
+"""What every remedy works with and ends as: a `Bench` and a `Goal` in, a `Prepared` treatment out.
 
 Comes in: nothing; these are the nouns between a remedy, which makes a treatment, and an audit, which draws
-with it. Treatments can be joined: a negative prompt beside a LoRA beside a planner is one treatment.
+with it (`Ways.treated`). Treatment, join and Rewrite lie below, where an audit knows them too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, final
+from typing import final
 
+from counterpoise.audit.treatment import Treatment, join
+from counterpoise.diffusion.arm import Rewrite
 from counterpoise.diffusion.painter import Painter
-from counterpoise.errors import UsageError
-from counterpoise.lora import Adapter
 from counterpoise.measure.reading import Measurer
 from counterpoise.remedies.goal import Goal
 
-
-class Rewrite(Protocol):
-    """Turns prompts into the prompts that are drawn, one for each; row i depends on its own prompt and seed.
-
-    identity: says all that the rewriting depends on, as it stands in the arm's record.
-    """
-
-    identity: str
-
-    def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[str]: ...
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Treatment:
-    """adapters: (adapter, strength) pairs mounted beside the weights. negative: added to the negative prompt.
-    rewrite: what happens to prompts before they are drawn. model: the folder of another pipeline, drawn
-    with in place of the model's own (a retrained W)."""
-
-    adapters: tuple[tuple[Adapter, float], ...] = ()
-    negative: str = ""
-    rewrite: Rewrite | None = None
-    model: Path | None = None
+__all__ = ["Bench", "Cost", "Prepare", "Prepared", "Rewrite", "Treatment", "join"]
 
 
 @final
@@ -82,24 +60,3 @@ class Bench:
 
 
 Prepare = Callable[[Bench, Goal], Prepared]
-
-
-def join(*treatments: Treatment) -> Treatment:
-    """Several treatments as one: adapters side by side, negative prompts one after the other.
-
-    UsageError E_REMEDY where two rewrite prompts or two replace the model.
-    """
-    rewrites = [own.rewrite for own in treatments if own.rewrite is not None]
-    models = [own.model for own in treatments if own.model is not None]
-    for many, what in ((rewrites, "rewrite prompts"), (models, "replace the model")):
-        if len(many) > 1:
-            raise UsageError(
-                f"{len(many)} of the remedies {what}, and one picture has room for one; leave the others out",
-                code="E_REMEDY",
-            )
-    return Treatment(
-        adapters=tuple(pair for own in treatments for pair in own.adapters),
-        negative=", ".join(own.negative for own in treatments if own.negative),
-        rewrite=rewrites[0] if rewrites else None,
-        model=models[0] if models else None,
-    )
