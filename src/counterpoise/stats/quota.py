@@ -1,7 +1,7 @@
 """Quotas in whole people: who comes next so that every prefix stays within one person of its target.
 
-Shares are exact (`fractions.Fraction`), so a sequence of any length does not drift. Ties go to the index named
-first, or by a seed. Nothing here knows what an index stands for.
+Shares are exact (`fractions.Fraction`), so a sequence of any length does not drift. Ties go to the index
+named first, or by a seed. Nothing here knows what an index stands for.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import final
 def tijdeman(
     shares: Sequence[Fraction], n: int, *, counts: Sequence[int] | None = None, seed: int | None = None
 ) -> Iterator[int]:
-    """The next `n` indices, so that after every one each index has had its share, give or take `bound(shares)`.
+    """The next `n` indices, so that after each of them all have had their share, within `bound(shares)`.
 
     shares: one for each index, exact, at least 0, in all 1; indices of share 0 never come. counts: how often
-    each index came before (a sequence goes on over many calls). seed: shuffles who wins ties; None: the first.
+    each index came before (a sequence goes on over calls). seed: shuffles who wins ties; None: the first.
     ValueError for shares, counts or n that are none. Source: R. Tijdeman, The chairman assignment problem,
     Discrete Mathematics 32 (1980): among j with p_j n - c_j >= d, d = 1/(2k-2), the least
     (1 - d - (p_j n - c_j)) / p_j.
@@ -28,11 +28,11 @@ def tijdeman(
     had = _checked_counts(counts, len(weights))
     if isinstance(n, bool) or not isinstance(n, int) or n < 0:
         raise ValueError(f"n is {n!r}: expected a whole number of at least 0")
-    return _sequence(weights, total, n, had, _ranks(len(weights), seed))
+    return _sequence(weights, total, had, n=n, ranks=_ranks(len(weights), seed))
 
 
 def bound(shares: Sequence[Fraction]) -> Fraction:
-    """The furthest that a prefix of `tijdeman` is from its target: 1 - 1/(2k-2) of a person for k >= 2 values."""
+    """The furthest that a prefix of `tijdeman` is from its target: 1 - 1/(2k-2) people for k >= 2 values."""
     k = sum(share > 0 for share in shares)
     return Fraction(0) if k == 1 else 1 - Fraction(1, 2 * k - 2)
 
@@ -47,9 +47,9 @@ def safe_next(
     are then kept between the floor and the ceiling of their targets. Empty where the counts so far leave no
     way. ValueError as `tijdeman`.
 
-    Source: the draws are unit jobs with a first and a last time. With these counts there is a way on just where
-    for no later time t' more jobs fall due by t' than there are draws until then (Hall's condition; jobs that
-    begin later are what the theorem has room for anyway).
+    Source: the draws are unit jobs with a first and a last time. With these counts there is a way on just
+    where for no later time t' more jobs fall due by t' than there are draws until then (Hall's condition;
+    jobs that begin later are what the theorem has room for anyway).
     """
     weights, total = _checked(shares)
     had = _checked_counts(counts, len(weights))
@@ -95,17 +95,19 @@ class _Limits:
         self._weights, self._total = weights, total
         left, missing = (0, ()) if block is None else block
         live = sum(weight > 0 for weight in weights)
-        reach = 1 - Fraction(1, max(2 * live - 2, 1))
-        # Below 1 a deviation is the floor or the ceiling; blocks need all of that room.
-        self._slack = reach if block is None else 1 - Fraction(1, 2 * total)
+        # Whole numbers in units of 1 / (total * scale). Any deviation below 1 is the floor or the ceiling;
+        # blocks need all of that room.
+        self._scale = max(2 * live - 2, 1) if block is None else 2
+        self._slack = total * (self._scale - 1) if block is None else 2 * total - 1
         self._block_end = sum(counts) + left
         self._owed = {index: counts[index] + 1 for index in missing}
 
     def upper(self, index: int, t: int) -> int:
-        return math.floor(Fraction(self._weights[index] * t, self._total) + self._slack)
+        return (self._weights[index] * t * self._scale + self._slack) // (self._total * self._scale)
 
     def lower(self, index: int, t: int) -> int:
-        least = math.ceil(Fraction(self._weights[index] * t, self._total) - self._slack)
+        ahead = self._weights[index] * t * self._scale - self._slack
+        least = -(-ahead // (self._total * self._scale))
         return max(0, least, self._owed.get(index, 0) if t >= self._block_end else 0)
 
 
@@ -120,7 +122,9 @@ def _can_go_on(limits: _Limits, counts: list[int], n: int) -> bool:
         t += 1
 
 
-def _sequence(weights: list[int], total: int, n: int, counts: list[int], ranks: list[int]) -> Iterator[int]:
+def _sequence(
+    weights: list[int], total: int, counts: list[int], *, n: int, ranks: list[int]
+) -> Iterator[int]:
     live = [i for i, weight in enumerate(weights) if weight]
     if len(live) == 1:
         yield from (live[0] for _ in range(n))
