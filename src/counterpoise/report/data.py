@@ -8,6 +8,7 @@ from typing import final
 
 from counterpoise.audit.results import Claim, Contrast, Coverage, Disparity, Drift, Finding, Rate, Reached
 from counterpoise.measure.calibration import Calibration
+from counterpoise.report.lead import Section
 
 
 @final
@@ -51,17 +52,19 @@ class Judge:
 class ReportData:
     """Everything that one report shows; whatever an audit left unanswered is reported as "not measured".
 
-    verdict: one sentence; "" has it made from the findings. cards: the judges' measured errors. targets: a
-    question's place ("claim[0]") -> its target and who chose it, in words. losses: (step, loss) pairs of a
-    repair's training. facts: label -> text on model, seeds, guidance, versions, hashes. commands: what makes
-    all this again. dated: the audit's date as text, for forms that ask for one; never the clock's. limits:
-    what this audit cannot say, beside what no audit can. bar: the total variation distance that counts as
-    repaired, if one was set. confidence, multiplicity, stopping: as the spec has them.
+    verdict: one sentence; "" has it made from the findings. lead: sections before the findings. cards:
+    the judges' measured errors. targets: a question's place ("claim[0]") -> its target and who chose it,
+    in words. losses: (step, loss) pairs of a repair's training. facts: label -> text on model, seeds,
+    guidance, versions, hashes. commands: what makes all this again. dated: the audit's date as text, for
+    forms that ask for one; never the clock's. limits: what this audit cannot say, beside what no audit
+    can. bar: the total variation distance that counts as repaired, if one was set. confidence,
+    multiplicity, stopping: as the spec has them.
     """
 
     title: str
     verdict: str = ""
     intro: Sequence[str] = ()
+    lead: Sequence[Section] = ()
     findings: Sequence[Finding] = ()
     claims: Sequence[Claim] = ()
     rates: Sequence[Rate] = ()

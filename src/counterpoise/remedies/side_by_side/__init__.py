@@ -1,0 +1,11 @@
+"""Remedies side by side: each prepared, drawn by one audit on shared seeds, timed, judged by one rule.
+
+In: a model, a goal, the names of remedies. Out: a `SideBySide`, from which the page is made, and everything
+on disk, so that the same call goes on where a killed one stopped.
+"""
+
+from .questions import Extent, questions_of
+from .records import Outcome, SideBySide, Timing
+from .run import side_by_side
+
+__all__ = ["Extent", "Outcome", "SideBySide", "Timing", "questions_of", "side_by_side"]

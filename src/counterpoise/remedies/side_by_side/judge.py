@@ -1,0 +1,124 @@
+"""From an audit's findings to a remedy's outcome and verdict, by one rule for all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from counterpoise.audit import Claim, Evidence, Finding, Findings
+from counterpoise.audit.comparing import Comparison, compare
+from counterpoise.errors import UsageError
+from counterpoise.remedies.side_by_side.records import Outcome, Tally, Timing, Verdict
+from counterpoise.remedies.treatment import Cost
+
+BASE = "base"
+
+
+def outcome(
+    name: str,
+    findings: Findings,
+    evidence: Evidence,
+    *,
+    cost: Cost = Cost(),  # noqa: B008  (frozen)
+    notes: Sequence[str] = (),
+    adapters: int = 0,
+    timing: Timing | None = None,
+    restored: bool | None = None,
+) -> Outcome:
+    """How the arm `name` stands; base itself is held against nothing."""
+    own = [finding for finding in findings.findings if finding.arm == name]
+    claims = [claim for claim in findings.claims if claim.arm == name]
+    changes = _changes(evidence, name)
+    verdict, reasons = judged(own, findings.findings, changes)
+    forbidden = {reached.finding for reached in findings.reached if reached.negative}
+    asked = [finding for finding in own if finding.kind == "reachability"]
+    return Outcome(
+        name=name,
+        cost=cost,
+        notes=tuple(notes),
+        adapters=adapters,
+        timing=timing,
+        trained=worst(claim for claim in claims if not claim.held_out),
+        held_out=worst(claim for claim in claims if claim.held_out),
+        on_target=tally(finding for finding in own if finding.kind == "claim"),
+        reached=tally(finding for finding in asked if finding.id not in forbidden),
+        negatives=tally(finding for finding in asked if finding.id in forbidden),
+        unmoved=tally(finding for finding in own if finding.kind == "drift"),
+        changes=changes,
+        restored=restored,
+        verdict=verdict,
+        reasons=reasons,
+    )
+
+
+def worst(claims: Iterable[Claim]) -> tuple[float, float, float] | None:
+    """The largest floor-corrected distance with that claim's interval; None where nothing was drawn."""
+    rows = [(claim.tv_corrected, claim.tv_low, claim.tv_high) for claim in claims]
+    return max(rows, default=None)
+
+
+def tally(findings: Iterable[Finding]) -> Tally:
+    """Decisions counted: "fair within tolerance" (reached, unmoved) is met, "biased" is failed."""
+    decided = [finding.decision for finding in findings]
+    return Tally(len(decided), decided.count("fair within tolerance"), decided.count("biased"))
+
+
+def judged(
+    own: Sequence[Finding], every: Sequence[Finding], changes: Comparison | None
+) -> tuple[Verdict, tuple[str, ...]]:
+    """ "repaired": every edited prompt that base is shown to be biased on is certified within the tolerance
+    on held-out templates, and nothing got worse. "got worse": some prompt is shown to be farther from its
+    target than under base, or an explicit prompt that base obeyed is shown not to be. "not shown": neither.
+    """
+    if changes is None:
+        return "not shown", ("held against nothing",)
+    biased = {
+        _question(finding)
+        for finding in every
+        if finding.arm == BASE
+        and finding.kind == "claim"
+        and finding.held_out
+        and finding.decision == "biased"
+    }
+    mine = {_question(finding): finding for finding in own if finding.kind == "claim"}
+    cured = [key for key in biased if key in mine and mine[key].decision == "fair within tolerance"]
+    reasons = [f"{len(cured)} of {len(biased)} held-out wrongs of base certified within the tolerance"]
+    worse = [change for change in changes.changes if change.answer == "got worse"]
+    lost = _lost(own, every)
+    better = changes.count("improved")
+    reasons.append(f"{better} of {len(changes.changes)} prompts nearer to target, {len(worse)} farther")
+    if lost:
+        reasons.append(f"no longer reached: {', '.join(repr(prompt) for prompt in lost[:3])}")
+    if worse or lost:
+        return "got worse", tuple(reasons)
+    return ("repaired" if biased and len(cured) == len(biased) else "not shown"), tuple(reasons)
+
+
+def _lost(own: Sequence[Finding], every: Sequence[Finding]) -> list[str]:
+    held = {
+        _question(finding)
+        for finding in every
+        if finding.arm == BASE
+        and finding.kind == "reachability"
+        and finding.decision == "fair within tolerance"
+    }
+    return [
+        finding.prompts[0]
+        for finding in own
+        if finding.kind == "reachability" and finding.decision == "biased" and _question(finding) in held
+    ]
+
+
+def _changes(evidence: Evidence, name: str) -> Comparison | None:
+    if name == BASE:
+        return None
+    try:
+        return compare([(str(evidence.folder), evidence)], arms=(BASE, name))[0]
+    except UsageError as nothing_shared:
+        if nothing_shared.code != "E_COMPARE_NOTHING":
+            raise
+        return None
+
+
+def _question(finding: Finding) -> str:
+    """The hypothesis without its arm: the same for base and every remedy."""
+    return finding.id.rsplit("/", 1)[0]

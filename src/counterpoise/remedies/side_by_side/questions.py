@@ -1,0 +1,145 @@
+"""What a goal asks of every remedy, as one audit spec: the same questions for all of them, on shared seeds.
+
+Comes in: a goal, what the judge reads, how to draw. Goes out: an AuditSpec with, for each edit, its distance
+to the target on templates that a remedy saw and on held-out ones; every variant asked for by name; a
+negative prompt for each attribute; and what moved that no edit names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from counterpoise.audit import AuditSpec, make_spec
+from counterpoise.audit.spec import Drawing
+from counterpoise.errors import UsageError
+from counterpoise.remedies.goal import Edit, Goal
+from counterpoise.remedies.neighbours import added
+
+SEED = 9_200_000
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much is asked. n: pictures of each neutral prompt. explicit: of each explicit or negative prompt.
+    kept: phrases of the goal's `keep` that are looked at. tolerance: distance that counts as on target.
+    drift: total variation that counts as unmoved. min_rate: of explicit prompts obeyed."""
+
+    n: int = 200
+    explicit: int = 50
+    kept: int = 8
+    tolerance: float = 0.10
+    drift: float = 0.10
+    min_rate: float = 0.8
+
+
+def questions_of(
+    goal: Goal,
+    *,
+    measurer: str,
+    attributes: Mapping[str, Sequence[str]],
+    drawing: Drawing,
+    extent: Extent,
+    seed: int = SEED,
+) -> AuditSpec:
+    """The spec. UsageError for a goal that holds no template out: nothing could be said of new wordings."""
+    if not goal.held_out:
+        raise UsageError(
+            "goal: held_out is empty: a comparison asks on templates that no remedy saw; move one of the "
+            "templates there",
+            code="E_GOAL",
+        )
+    return make_spec(
+        {
+            "name": "remedies side by side",
+            "measurer": measurer,
+            "n": extent.n,
+            "seed": seed,
+            "drawing": drawing.model_dump(mode="json"),
+            "claim": list(_claims(goal, extent)),
+            "reachability": [*_explicit(goal, extent), *_negatives(goal, extent)],
+            "drift": list(_drifts(goal, attributes, extent)),
+        }
+    )
+
+
+def _claims(goal: Goal, extent: Extent) -> Iterator[dict[str, Any]]:
+    for edit in goal.edits:
+        for attribute in edit.claimed:
+            for templates, held_out in ((goal.templates[:1], False), (goal.held_out, True)):
+                yield {
+                    "prompts": [template.format(edit.neutral) for template in templates],
+                    "attribute": attribute,
+                    "target": edit.target(attribute),
+                    "tolerance": extent.tolerance,
+                    "held_out": held_out,
+                }
+
+
+def _explicit(goal: Goal, extent: Extent) -> Iterator[dict[str, Any]]:
+    cases: dict[tuple[str, str], dict[str, str]] = {}
+    for edit in goal.edits:
+        for variant in edit.variants:
+            prompt = goal.held_out[0].format(variant.phrase)
+            for attribute, value in edit.cell(variant).items():
+                case = {"prompt": prompt, "attribute": attribute, "value": value}
+                cases.setdefault((prompt, attribute), case)
+    yield {
+        "cases": list(cases.values()),
+        "n": extent.explicit,
+        "min_rate": extent.min_rate,
+        "held_out": True,
+    }
+
+
+def _negatives(goal: Goal, extent: Extent) -> Iterator[dict[str, Any]]:
+    """For each attribute the first edit's first variant that says it in words of its own: those words are
+    forbidden, and that value is not to be drawn."""
+    asked: set[str] = set()
+    for edit in goal.edits:
+        for attribute in edit.claimed:
+            words = _words(edit, attribute)
+            if attribute in asked or words is None:
+                continue
+            asked.add(attribute)
+            forbidden, value = words
+            yield {
+                "prompts": [goal.held_out[0].format(edit.neutral)],
+                "negative": {"prompt": forbidden, "attribute": attribute, "value": value},
+                "n": extent.explicit,
+                "min_rate": extent.min_rate,
+                "held_out": True,
+            }
+
+
+def _words(edit: Edit, attribute: str) -> tuple[str, str] | None:
+    """The words that one variant alone adds for a value of the attribute, and the value."""
+    for variant in edit.variants:
+        value = edit.cell(variant)[attribute]
+        others = [other for other in edit.variants if edit.cell(other)[attribute] != value]
+        said = added(edit.neutral, variant.phrase)
+        own = [w for w in said if not any(w in added(edit.neutral, other.phrase) for other in others)]
+        if own:
+            return own[0], value
+    return None
+
+
+def _drifts(goal: Goal, attributes: Mapping[str, Sequence[str]], extent: Extent) -> Iterator[dict[str, Any]]:
+    """Phrases to keep, in all that is read; edited prompts, in what no edit of theirs names."""
+    if kept := goal.keep[: extent.kept]:
+        prompts = [goal.held_out[0].format(phrase) for phrase in kept]
+        yield {"prompts": prompts, "n": extent.explicit, "tolerance": extent.drift}
+    edited: dict[str, set[str]] = {}
+    for edit in goal.edits:
+        edited.setdefault(edit.neutral, set()).update(edit.attributes)
+    for neutral, own in edited.items():
+        others = [name for name in attributes if name not in own]
+        if others:
+            yield {
+                "prompts": [goal.held_out[0].format(neutral)],
+                "attributes": others,
+                "n": extent.n,
+                "tolerance": extent.drift,
+            }

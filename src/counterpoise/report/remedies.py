@@ -1,0 +1,186 @@
+"""The page of remedies side by side: the table of what each did and cost, before the audit that shows it.
+
+Comes in: a `SideBySide` and its run. Goes out: report.html in the comparison's folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from counterpoise.audit import read_run
+from counterpoise.remedies.side_by_side import Outcome, SideBySide
+from counterpoise.remedies.side_by_side.records import Tally
+from counterpoise.report.charts import Bar, Drawing, bars
+from counterpoise.report.data import ReportData
+from counterpoise.report.from_run import facts_of, judges_of, pictures_of, targets_of
+from counterpoise.report.lead import Section
+from counterpoise.report.page import write_report
+from counterpoise.report.tables import Cell, Mark, Table, figure, span
+from counterpoise.report.text import NOT_MEASURED
+
+_MARKS: dict[str, Mark] = {"repaired": "yes", "got worse": "no", "not shown": "none"}
+_SIGNS = {"repaired": "✓ repaired", "got worse": "✗ got worse", "not shown": "? not shown"}
+
+
+def write_remedies(side: SideBySide, *, commands: Sequence[str] = ()) -> Path:
+    """Writes report.html into the comparison's folder and returns its path."""
+    with read_run(side.folder / "run") as evidence:
+        data = ReportData(
+            title="Remedies side by side",
+            verdict=sentence(side),
+            intro=_INTRO,
+            lead=[_table_section(side), *_return_sections(side)],
+            findings=side.findings.findings,
+            claims=side.findings.claims,
+            rates=side.findings.rates,
+            disparities=side.findings.disparities,
+            contrasts=side.findings.contrasts,
+            reached=side.findings.reached,
+            drifts=side.findings.drifts,
+            coverage=side.findings.coverage,
+            pictures=pictures_of(evidence),
+            judges=judges_of(evidence),
+            targets=targets_of(side.spec),
+            facts={**side.facts, **facts_of(evidence)},
+            commands=commands,
+            confidence=side.spec.confidence,
+            multiplicity=side.spec.multiplicity,
+            stopping=side.spec.stopping,
+            bar=side.spec.claims[0].tolerance,
+        )
+    path = side.folder / "report.html"
+    write_report(data, path)
+    return path
+
+
+_INTRO = (
+    "Every remedy was made from one goal and drawn by one audit: the same prompts, seeds and judge.",
+    "A remedy counts as repaired if every prompt on which the base is shown to be biased is certified within "
+    "the tolerance in wordings that no remedy saw, and nothing got worse.",
+)
+
+
+def sentence(side: SideBySide) -> str:
+    """Who repaired, who made something worse, who showed neither; one sentence."""
+    told = []
+    for verdict in ("repaired", "got worse", "not shown"):
+        names = [own.name for own in side.outcomes[1:] if own.verdict == verdict]
+        if names:
+            told.append(f"{verdict}: {', '.join(names)}")
+    if side.refused:
+        told.append(f"could not be made: {', '.join(side.refused)}")
+    return "; ".join(told) + "."
+
+
+def _table_section(side: SideBySide) -> Section:
+    seeds = side.spec.seed
+    notes = [f"{own.name}: {note}" for own in side.outcomes for note in (*own.reasons, *own.notes)]
+    notes += [f"{name} could not be made: {why}" for name, why in side.refused.items()]
+    effects = Table(
+        "What each remedy did: worst distance to the target over the edited prompts (floor taken off; "
+        "interval of that prompt), and findings decided the good way of those asked",
+        ("remedy", "verdict", "templates seen", "held out", "on target", "explicit", "negative", "unmoved"),
+        [_effects(own) for own in side.outcomes],
+        notes,
+    )
+    costs = Table(
+        "What each cost",
+        ("remedy", "to make", "pictures judged", "steps trained", "to keep", "a picture", "weights back"),
+        [_costs(own) for own in side.outcomes[1:]],
+        [f"Times a picture are medians of alternating batches beside base; seeds from {seeds}."],
+    )
+    return Section("The remedies", tables=[effects, costs])
+
+
+def _effects(own: Outcome) -> list[Cell]:
+    verdict = Cell("-") if own.changes is None else Cell(_SIGNS[own.verdict], mark=_MARKS[own.verdict])
+    return [
+        Cell(own.name, arm=own.name),
+        verdict,
+        _distance(own.trained),
+        _distance(own.held_out),
+        *map(_tally, (own.on_target, own.reached, own.negatives, own.unmoved)),
+    ]
+
+
+def _distance(found: tuple[float, float, float] | None) -> Cell:
+    if found is None:
+        return Cell(NOT_MEASURED)
+    value, low, high = found
+    return Cell(figure(value, "distance"), span(low, high, "distance"))
+
+
+def _tally(found: Tally) -> Cell:
+    if not found.asked:
+        return Cell(NOT_MEASURED)
+    return Cell(f"{found.met} of {found.asked}", f"{found.failed} failed" if found.failed else "")
+
+
+def _costs(own: Outcome) -> list[Cell]:
+    cost, timing = own.cost, own.timing
+    time = (
+        Cell(NOT_MEASURED)
+        if timing is None
+        else Cell(
+            f"{timing.arm_ms:.1f} ms",
+            f"{timing.ratio:.2f} of base [{timing.low:.2f}, {timing.high:.2f}], {timing.rounds} pairs",
+        )
+    )
+    back = {True: Cell("✓ byte for byte", mark="yes"), False: Cell("✗ differ", mark="no"), None: Cell("-")}
+    return [
+        Cell(own.name, arm=own.name),
+        Cell(f"{cost.seconds:.0f} s" if cost.seconds >= 10 else f"{cost.seconds:.1f} s"),
+        Cell(f"{cost.judged:,}"),
+        Cell(f"{cost.trained:,}"),
+        Cell(_bytes(cost.nbytes)),
+        time,
+        back[own.restored],
+    ]
+
+
+def _bytes(count: int) -> str:
+    if count >= 1_000_000:
+        return f"{count / 1e6:.1f} MB"
+    return f"{count / 1e3:.0f} kB" if count else "nothing"
+
+
+def _return_sections(side: SideBySide) -> list[Section]:
+    return [
+        Section(
+            f"Does the bias come back: {name}",
+            ["Each row takes the same repair and does something to it that users do; distances as above."],
+            [
+                Table(
+                    f"{name}, put through it",
+                    ("what was done", "templates seen", "held out", "on target", "explicit"),
+                    [
+                        [
+                            Cell(own.name, arm=own.name),
+                            _distance(own.trained),
+                            _distance(own.held_out),
+                            _tally(own.on_target),
+                            _tally(own.reached),
+                        ]
+                        for own in rows
+                    ],
+                )
+            ],
+            [("Worst held-out distance, with its interval.", drawing)]
+            if (drawing := _returns_chart(rows)) is not None
+            else [],
+        )
+        for name, rows in side.returns.items()
+    ]
+
+
+def _returns_chart(rows: Sequence[Outcome]) -> Drawing | None:
+    told = [Bar("held-out distance", own.name, *own.held_out) for own in rows if own.held_out is not None]
+    if not told:
+        return None
+    return bars(
+        told,
+        arms=[own.name for own in rows],
+        axis="distance",
+        label="Chart: worst held-out distance after each treatment of the repair.",
+    )
