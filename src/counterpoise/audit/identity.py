@@ -25,7 +25,7 @@ from .spec import AuditSpec
 _SHOWN = 3
 _ALLOW = ", or allow it (--allow-env-change): pictures then bear the mark of where they were drawn"
 _LATER = frozenset({"pushed", "push", "rewrite"})
-_ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 
 def describe_run(spec: AuditSpec, measurer: Measurer) -> dict[str, object]:
@@ -57,7 +57,7 @@ def check_arms(arms: Sequence[Arm]) -> None:
     for i, arm in enumerate(arms):
         if not _ARM_NAME.fullmatch(arm.name):
             raise UsageError(
-                f"arm name {arm.name!r:.80}: expected 1 to 64 letters, digits, dots, dashes or underscores, "
+                f"arm name {arm.name!r:.80}: expected 1 to 64 letters, digits, dots, dashes, pluses or underscores, "
                 "the first a letter or digit; rename it",
                 code="E_ARM",
             )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from counterpoise.audit import AuditSpec, make_spec
-from counterpoise.audit.spec import Drawing
+from counterpoise.audit.spec import KINDS, Drawing
 from counterpoise.errors import UsageError
 from counterpoise.remedies.goal import Edit, Goal
 from counterpoise.remedies.neighbours import added
@@ -43,14 +43,19 @@ def questions_of(
     drawing: Drawing,
     extent: Extent,
     seed: int = SEED,
+    also: AuditSpec | None = None,
 ) -> AuditSpec:
-    """The spec. UsageError for a goal that holds no template out: nothing could be said of new wordings."""
+    """The spec; also: another one, whose questions are asked too (groups side by side, say).
+
+    UsageError for a goal that holds no template out: nothing could be said of new wordings.
+    """
     if not goal.held_out:
         raise UsageError(
             "goal: held_out is empty: a comparison asks on templates that no remedy saw; move one of the "
             "templates there",
             code="E_GOAL",
         )
+    more = {kind: also.model_dump(mode="json", by_alias=True)[kind] if also else [] for kind in KINDS}
     return make_spec(
         {
             "name": "remedies side by side",
@@ -58,9 +63,11 @@ def questions_of(
             "n": extent.n,
             "seed": seed,
             "drawing": drawing.model_dump(mode="json"),
-            "claim": list(_claims(goal, extent)),
-            "reachability": [*_explicit(goal, extent), *_negatives(goal, extent)],
-            "drift": list(_drifts(goal, attributes, extent)),
+            "slots": also.slots if also else {},
+            "claim": [*_claims(goal, extent), *more["claim"]],
+            "disparity": more["disparity"],
+            "reachability": [*_explicit(goal, extent), *_negatives(goal, extent), *more["reachability"]],
+            "drift": [*_drifts(goal, attributes, extent), *more["drift"]],
         }
     )
 
