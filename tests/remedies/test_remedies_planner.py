@@ -105,9 +105,20 @@ def test_a_picture_depends_on_its_prompt_and_seed_alone() -> None:
 def test_the_plan_is_the_same_in_every_process() -> None:
     """Fixed here, since a hash of Python's own would be another one in each process."""
     rows = planner().plan(["a portrait of a woman"] * 12, range(100, 112))
-    assert [
-        row.variant["skin"] for row in rows
-    ] == ["pale", "dark", "pale", "tan", "pale", "dark", "pale", "tan", "pale", "dark", "pale", "tan"]
+    assert [row.variant["skin"] for row in rows] == [
+        "pale",
+        "dark",
+        "pale",
+        "tan",
+        "pale",
+        "dark",
+        "pale",
+        "tan",
+        "pale",
+        "dark",
+        "pale",
+        "tan",
+    ]
 
 
 @pytest.mark.parametrize(

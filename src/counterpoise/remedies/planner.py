@@ -24,7 +24,7 @@ from typing import Literal, final
 from counterpoise.errors import UsageError
 from counterpoise.remedies.goal import Edit, Goal
 from counterpoise.remedies.phrases import cell_of, lexicon, words_of
-from counterpoise.remedies.treatment import Bench, Cost, Prepared, Treatment
+from counterpoise.remedies.treatment import Bench, Cost, Effort, Prepared, Treatment
 from counterpoise.stats.quota import safe_next
 
 Values = Mapping[str, tuple[str, ...]]
@@ -244,6 +244,11 @@ def _exact(shares: Sequence[float]) -> list[Fraction]:
             code="E_GOAL",
         )
     return [share / sum(near) for share in near]
+
+
+def effort(bench: Bench, goal: Goal) -> Effort:
+    """None: words alone."""
+    return Effort()
 
 
 def prepare(bench: Bench, goal: Goal) -> Prepared:
