@@ -87,8 +87,8 @@ def read_chunks(path: Path | str) -> Chunks:
 
 
 def _parameters(cell: Cell, arm: Arm, size: tuple[int, int], told: Mapping[str, object]) -> str:
-    """In the order in which A1111 writes it. The prompt is the one that was drawn, since readers draw it again;
-    the one that was asked stands behind it, quoted as A1111 quotes texts."""
+    """In the order in which A1111 writes it. The prompt is the one that was drawn, since readers draw it
+    again; the one that was asked stands behind it, quoted as A1111 quotes texts."""
     sampler, drawn = str(told.get("sampler") or ""), str(told.get("drawn", cell.prompt))
     settings = [f"Steps: {arm.steps}"]
     settings += [f"Sampler: {sampler}"] if sampler else []

@@ -13,7 +13,19 @@ from typing import Annotated
 
 import typer
 
-from counterpoise.cli import adapter, audit, compare, demo, export, gate, measure, report, verify, world
+from counterpoise.cli import (
+    adapter,
+    audit,
+    compare,
+    demo,
+    export,
+    gate,
+    measure,
+    repair,
+    report,
+    verify,
+    world,
+)
 from counterpoise.errors import CounterpoiseError
 
 app = typer.Typer(
@@ -30,6 +42,7 @@ app.add_typer(
 app.add_typer(measure.app, name="measure", help="Judges of pictures: read, label by people, calibrate.")
 app.command("demo")(demo.demo)
 app.command("audit")(audit.audit)
+app.command("repair")(repair.repair)
 app.command("report")(report.report)
 app.command("verify")(verify.verify)
 app.command("compare")(compare.compare)

@@ -6,10 +6,10 @@ with it (`Ways.treated`). Treatment, join and Rewrite lie below, where an audit 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from counterpoise.audit.treatment import Treatment, join
 from counterpoise.diffusion.arm import Rewrite
@@ -17,7 +17,7 @@ from counterpoise.diffusion.painter import Painter
 from counterpoise.measure.reading import Measurer
 from counterpoise.remedies.goal import Goal
 
-__all__ = ["Bench", "Cost", "Prepare", "Prepared", "Rewrite", "Treatment", "join"]
+__all__ = ["Bench", "Cost", "Effort", "Prepare", "Prepared", "Rewrite", "Treatment", "join"]
 
 
 @final
@@ -34,12 +34,27 @@ class Cost:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Effort:
+    """What a remedy is going to take. drawn: pictures. trained: pictures that training steps differentiate.
+    batch: of them at once. kept: bytes of recordings in memory."""
+
+    drawn: int = 0
+    trained: int = 0
+    batch: int = 0
+    kept: int = 0
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Prepared:
-    """A remedy's treatment, its cost, and what the user should know of it, a line each."""
+    """A remedy's treatment, its cost, and what the user should know of it, a line each.
+
+    told: what a record of the making should keep besides, as JSON values (losses, chosen strengths)."""
 
     treatment: Treatment
     cost: Cost = Cost()
     notes: tuple[str, ...] = ()
+    told: Mapping[str, Any] = field(default_factory=dict)
 
 
 @final
@@ -48,7 +63,8 @@ class Bench:
     """What a remedy works with. painter: the frozen model, at the guidance and steps it will be used with.
     measurer: the judge. work: a folder of this remedy's own, found again on resuming. seed: of the first
     audit picture (a planner's quota counts from it); remedies draw on other seeds.
-    progress(stage, step, total, loss)."""
+    progress(stage, step, total, loss). fast: everything very small, a test of the code, not of the remedy.
+    parts: into how many a training batch is cut where memory lacks (see `Schedule.parts`)."""
 
     painter: Painter
     measurer: Measurer
@@ -57,6 +73,8 @@ class Bench:
     progress: Callable[[str, int, int, float], None] = field(
         default=lambda stage, step, total, loss: None, repr=False
     )
+    fast: bool = False
+    parts: int = 1
 
 
 Prepare = Callable[[Bench, Goal], Prepared]

@@ -1,0 +1,61 @@
+"""The distilled repair as a row of the table: a bench and a goal in, a LoRA out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from counterpoise.lora.training import Schedule
+from counterpoise.remedies.coupling import PROBES
+from counterpoise.remedies.distil import FIRST, LATER, Method
+from counterpoise.remedies.goal import Goal
+from counterpoise.remedies.phrases import attributes_of
+from counterpoise.remedies.repair import repair
+from counterpoise.remedies.treatment import Bench, Cost, Effort, Prepared, Treatment
+
+FAST = Method(
+    ways=36,
+    kept=40,
+    first=replace(FIRST, steps=40),
+    later=replace(LATER, steps=10),
+    corrections=1,
+    readings=4,
+)
+
+
+def effort(bench: Bench, goal: Goal) -> Effort:
+    """Recorded drawings, read ones and training items; one more round of recordings for the corrections."""
+    method = parted(FAST if bench.fast else Method(), bench.parts)
+    variants = sum(len(edit.variants) for edit in goal.edits)
+    ways = method.ways * len(goal.edits) + method.kept
+    values = [len(bench.measurer.attributes[name]) for edit in goal.edits for name in attributes_of(edit)]
+    read = sum(values) * method.readings * method.corrections * (method.corrections + 1) // 2
+    latents = bench.painter.noise([0]).numel()
+    return Effort(
+        drawn=PROBES * variants + 2 * ways + read,
+        trained=method.first.steps * method.first.batch * method.first.parts
+        + method.corrections * method.later.steps * method.later.batch * method.later.parts,
+        batch=method.first.batch,
+        kept=2 * ways * bench.painter.steps * 3 * latents * 2,
+    )
+
+
+def prepare(bench: Bench, goal: Goal, *, method: Method | None = None) -> Prepared:
+    """Distils, audits on the trained templates, corrects; errors as `repair`'s."""
+    method = parted(method or (FAST if bench.fast else Method()), bench.parts)
+    made = repair(bench.painter, bench.measurer, goal, method, work=bench.work, progress=bench.progress)
+    nbytes = sum(t.nbytes for update in made.adapter.layers.values() for t in update.tensors().values())
+    trained = method.first.steps + method.corrections * method.later.steps
+    cost = Cost(made.seconds, judged=made.pictures_judged, trained=trained, nbytes=nbytes)
+    told = {"losses": made.losses, "shares": made.shares}
+    return Prepared(Treatment(((made.adapter, 1.0),)), cost, told=told)
+
+
+def parted(method: Method, parts: int) -> Method:
+    """The same training in batches of a `parts`-th, as many of which make a step."""
+    if parts == 1:
+        return method
+    return replace(method, first=_parted(method.first, parts), later=_parted(method.later, parts))
+
+
+def _parted(schedule: Schedule, parts: int) -> Schedule:
+    return replace(schedule, batch=max(1, schedule.batch // parts), parts=schedule.parts * parts)

@@ -1,0 +1,112 @@
+"""What a goal's phrases say: the words that tell a variant from its neutral phrase, and from the others.
+
+Comes in: an edit. Goes out: words. Used where a remedy works by words (a negative prompt, a planner).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from counterpoise.remedies.goal import Edit, Variant
+
+_WORD = re.compile(r"\w+(?:'\w+)?")
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, in lower case, without punctuation."""
+    return _WORD.findall(text.casefold())
+
+
+# They tie words together and tell no value by themselves.
+FUNCTION_WORDS = frozenset(
+    words_of("a an and are at by for from has have her his in is its of on or the their to who whose with")
+)
+_LEADS = FUNCTION_WORDS | {"wearing"}
+# Words for one value, whatever it is called: who says one has said it.
+SAME = (
+    frozenset(words_of("woman women female females feminine lady ladies girl girls she her hers herself")),
+    frozenset(words_of("man men male males masculine gentleman gentlemen boy boys he him his himself")),
+)
+
+
+def attributes_of(edit: Edit) -> tuple[str, ...]:
+    """The attributes that an edit is about."""
+    return (edit.attribute,) if isinstance(edit.attribute, str) else tuple(edit.attribute)
+
+
+def cell_of(edit: Edit, variant: Variant) -> dict[str, str]:
+    """attribute -> the value that an audit should read for a variant."""
+    if isinstance(variant.reads, str):
+        return {attributes_of(edit)[0]: variant.reads}
+    return dict(variant.reads)
+
+
+def told_apart(neutral: str, phrase: str) -> str:
+    """What `phrase` says beyond `neutral`, without the function words around it.
+
+    "a woman", "a woman with pale skin" -> "pale skin"; "a boss", "a female boss" -> "female"; the phrase
+    itself where it shares no beginning or end with the neutral one.
+    """
+    said, plain = phrase.split(), neutral.split()
+    start = 0
+    while start < min(len(said), len(plain)) and _same(said[start], plain[start]):
+        start += 1
+    end = 0
+    while end < min(len(said), len(plain)) - start and _same(said[-1 - end], plain[-1 - end]):
+        end += 1
+    middle = said[start : len(said) - end]
+    while middle and _LEADS.issuperset(words_of(middle[0])):
+        middle = middle[1:]
+    return " ".join(middle).strip(" ,.;:")
+
+
+def _same(one: str, other: str) -> bool:
+    return words_of(one) == words_of(other)
+
+
+def value_words(edit: Edit, attribute: str) -> dict[str, frozenset[str]]:
+    """value -> single words of the edit's phrases that tell it from the other values.
+
+    Those in all of the value's phrases and in none of another's ("tan" of three phrases with tan skin in
+    three sorts of clothes); where there are none, those in any of them.
+    """
+    said: dict[str, list[frozenset[str]]] = {}
+    for variant in edit.variants:
+        words = frozenset(words_of(told_apart(edit.neutral, variant.phrase))) - _LEADS
+        said.setdefault(cell_of(edit, variant)[attribute], []).append(words)
+    found = {}
+    for value, mine in said.items():
+        others = frozenset[str]().union(
+            *(words for other, theirs in said.items() if other != value for words in theirs)
+        )
+        found[value] = (mine[0].intersection(*mine) or mine[0].union(*mine)) - others
+    return found
+
+
+def added_words(edit: Edit) -> frozenset[str]:
+    """All that any variant says beyond the neutral phrase ("pale", "skin", "wearing", "hoodie"): a prompt
+    that says one of them too would say it twice."""
+    every = {word for variant in edit.variants for word in words_of(variant.phrase)}
+    return frozenset(every) - set(words_of(edit.neutral)) - FUNCTION_WORDS
+
+
+def lexicon(
+    edit: Edit, values: Mapping[str, tuple[str, ...]], *, also: Mapping[str, Mapping[str, tuple[str, ...]]]
+) -> dict[str, str]:
+    """word, or several with blanks between -> the attribute that it states, in lower case.
+
+    From the edit's phrases, the judge's `values` of its attributes, words of the same meaning (`SAME`), and
+    `also`: attribute -> value -> other words for it.
+    """
+    found: dict[str, str] = {}
+    for attribute in attributes_of(edit):
+        by_value = value_words(edit, attribute)
+        for value in dict.fromkeys([*by_value, *values.get(attribute, ())]):
+            words = set(by_value.get(value, ())) | {" ".join(words_of(value))}
+            words |= {" ".join(words_of(own)) for own in also.get(attribute, {}).get(value, ())}
+            words |= {word for same in SAME if same & words for word in same}
+            found |= dict.fromkeys(sorted(words - {""} - FUNCTION_WORDS), attribute)
+    for word in sorted(added_words(edit)):
+        found.setdefault(word, "said by a variant")
+    return found
