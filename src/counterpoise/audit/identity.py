@@ -57,8 +57,8 @@ def check_arms(arms: Sequence[Arm]) -> None:
     for i, arm in enumerate(arms):
         if not _ARM_NAME.fullmatch(arm.name):
             raise UsageError(
-                f"arm name {arm.name!r:.80}: expected 1 to 64 letters, digits, dots, dashes, pluses or underscores, "
-                "the first a letter or digit; rename it",
+                f"arm name {arm.name!r:.80}: expected 1 to 64 letters, digits, dots, dashes, pluses or "
+                "underscores, the first a letter or digit; rename it",
                 code="E_ARM",
             )
         if arm.batch_size < 1:

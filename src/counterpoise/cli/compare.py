@@ -1,4 +1,7 @@
-"""`counterpoise compare RUN RUN...`: what improved, what got worse, on the same prompts and seeds."""
+"""`counterpoise compare RUN RUN...`: what improved, what got worse, on the same prompts and seeds.
+
+`counterpoise compare MODEL --goal goal.toml`: the remedies side by side.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ from counterpoise.errors import UsageError
 
 def compare(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run folders; all are held against the first.")
+        list[str],
+        typer.Argument(
+            metavar="RUN...|MODEL", help="Run folders, all held against the first; with --goal, one model."
+        ),
     ],
     arms: Annotated[
         str | None, typer.Option(metavar="BEFORE,AFTER", help="Which arms, if not those of one name.")
@@ -24,9 +30,59 @@ def compare(
     markdown: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also a summary for a pull request.")
     ] = None,
+    goal: Annotated[
+        Path | None, typer.Option(help="Compare remedies for this goal, a TOML file (docs/remedies.md).")
+    ] = None,
+    remedy: Annotated[
+        list[str] | None,
+        typer.Option(help="A remedy, or several together: planner+distil. Default: all."),
+    ] = None,
+    ask: Annotated[
+        Path | None,
+        typer.Option(metavar="SPEC", help="With --goal: more questions, an audit spec."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="With --goal: default runs/compare-GOAL.")] = None,
+    n: Annotated[int, typer.Option(min=8, help="With --goal: pictures of each edited prompt.")] = 200,
+    judge: Annotated[
+        list[str] | None, typer.Option(help="With --goal: who reads the pictures; the world has its own.")
+    ] = None,
+    guidance: Annotated[float, typer.Option(min=1.0, max=100.0, help="With --goal: as it is used.")] = 2.0,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="With --goal: as it is used.")] = 20,
+    batch_size: Annotated[int, typer.Option(min=1, max=1024, help="With --goal: pictures at once.")] = 32,
+    device: Annotated[str, typer.Option(help="With --goal: cpu, or cuda where there is one.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Compare runs, or two arms of one, prompt by prompt on shared seeds."""
+    """Compare runs, or two arms of one, prompt by prompt on shared seeds; or remedies for one goal."""
+    if goal is not None:
+        if len(runs) != 1 or arms is not None or markdown is not None:
+            raise UsageError(
+                "--goal compares the remedies for one model: name one MODEL, without --arms and --markdown",
+                code="E_COMPARE_GOAL",
+            )
+        from counterpoise.audit.spec import Drawing
+        from counterpoise.cli.compare_remedies import compare_remedies
+
+        drawing = Drawing(guidance=guidance, steps=steps, batch_size=batch_size)
+        compare_remedies(
+            runs[0],
+            goal,
+            names=remedy or [],
+            ask=ask,
+            out=out or Path("runs") / f"compare-{goal.stem}",
+            n=n,
+            judges=judge or [],
+            drawing=drawing,
+            device=device,
+            as_json=as_json,
+        )
+        return
+    given = {"--remedy": remedy, "--ask": ask, "--out": out, "--judge": judge}
+    if lost := [name for name, value in given.items() if value]:
+        raise UsageError(f"{lost[0]} is for remedies: name a goal with --goal, too", code="E_COMPARE_GOAL")
+    _compare_runs([Path(run) for run in runs], arms=arms, markdown=markdown, as_json=as_json)
+
+
+def _compare_runs(runs: list[Path], *, arms: str | None, markdown: Path | None, as_json: bool) -> None:
     from counterpoise.audit import comparing, read_run
 
     named = tuple(name.strip() for name in arms.split(",")) if arms is not None else ()

@@ -1,0 +1,132 @@
+"""Behind `counterpoise compare MODEL --goal`: makes the remedies, draws them, writes page and results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from counterpoise.audit import load_spec
+from counterpoise.audit.arms import Ways
+from counterpoise.audit.spec import Drawing
+from counterpoise.cli import console
+from counterpoise.cli.lines import show
+from counterpoise.diffusion.load import load_pipeline
+from counterpoise.errors import UsageError
+from counterpoise.lora import Host
+from counterpoise.measure.heads import load_reader
+from counterpoise.measure.judges import make_measurer
+from counterpoise.remedies import table
+from counterpoise.remedies.asking import contradictions
+from counterpoise.remedies.goal import load_goal
+from counterpoise.remedies.making import write_whole
+from counterpoise.remedies.repair import check_goal
+from counterpoise.remedies.side_by_side import Extent, Outcome, SideBySide, questions_of, side_by_side
+from counterpoise.remedies.side_by_side.run import Contest
+from counterpoise.report.remedies import sentence, write_remedies
+from counterpoise.world import MODEL_NAME, model_folder, reader_folder
+
+
+def compare_remedies(
+    model: str,
+    goal_file: Path,
+    *,
+    names: Sequence[str],
+    ask: Path | None,
+    out: Path,
+    n: int,
+    judges: Sequence[str],
+    drawing: Drawing,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Prepare, draw, judge, show; goes on where it was interrupted."""
+    goal = load_goal(goal_file)
+    contradictions(goal)
+    also = load_spec(ask) if ask is not None else None
+    chosen = list(names) or default_names(drawing)
+    for name in chosen:
+        table.names_of(name)  # a wrong name is refused before anything is loaded
+    readers = tuple(judges or ([MODEL_NAME] if model == MODEL_NAME else []))
+    if not readers:
+        raise UsageError(
+            f"nobody reads the pictures of {model}: name a judge with --judge, such as --judge clip:FOLDER "
+            "(docs/judges.md)",
+            code="E_MEASURER",
+        )
+    judge = make_measurer(readers, also={MODEL_NAME: lambda: load_reader(reader_folder())})
+    check_goal(goal, judge)
+    spec = questions_of(
+        goal,
+        measurer=readers[0],
+        attributes=judge.attributes,
+        drawing=drawing,
+        extent=Extent(n=n, explicit=max(8, n // 4)),
+        also=also,
+    )
+    host = Host(load_pipeline(model_folder(model), device=device))
+    with console.bars() as bars:
+        contest = Contest(
+            Ways(host, drawing, model=model),
+            judge,
+            goal,
+            spec,
+            out,
+            facts={"goal": goal_file.name},
+            progress=bars,
+        )
+        side = side_by_side(contest, chosen)
+    page = write_remedies(side, commands=[f"counterpoise compare {model} --goal {goal_file.name}"])
+    told = told_of(side)
+    write_whole(out / "comparison.json", json.dumps(told, indent=1, sort_keys=True) + "\n")
+    if as_json:
+        console.write_json(json.dumps(told, sort_keys=True))
+        return
+    show([*(line_of(own) for own in side.outcomes), sentence(side), f"report {page.resolve()}"])
+
+
+def default_names(drawing: Drawing) -> list[str]:
+    """Every remedy, those that act through guidance only where there is some."""
+    return [row.name for row in table.ROWS if drawing.guidance > 1 or not row.guided]
+
+
+def line_of(own: Outcome) -> str:
+    """One remedy on one line: verdict, distances, findings decided the good way, cost."""
+    seen, held = (
+        f"{found[0]:.3f} [{found[1]:.3f}, {found[2]:.3f}]" if found else "not measured"
+        for found in (own.trained, own.held_out)
+    )
+    verdict = "" if own.changes is None else own.verdict
+    counts = ", ".join(
+        f"{found.met}/{found.asked} {what}"
+        for what, found in (
+            ("on target", own.on_target),
+            ("reached", own.reached),
+            ("negatives", own.negatives),
+            ("unmoved", own.unmoved),
+        )
+        if found.asked
+    )
+    time = f", {own.timing.ratio:.2f} x base's time" if own.timing else ""
+    return (
+        f"{own.name:<16} {verdict:<10} worst distance seen {seen}, held out {held}; {counts}; "
+        f"{own.cost.seconds:.0f} s to make{time}"
+    )
+
+
+def told_of(side: SideBySide) -> dict[str, object]:
+    """The comparison as JSON values: each outcome without the rows of its changes, which its run holds."""
+    outcomes = []
+    for own in side.outcomes:
+        row = asdict(own)
+        row["changes"] = None if own.changes is None else {
+            answer: own.changes.count(answer) for answer in ("improved", "got worse", "not shown")
+        }  # fmt: skip
+        outcomes.append(row)
+    return {
+        "outcomes": outcomes,
+        "refused": dict(side.refused),
+        "facts": dict(side.facts),
+        "verdict": sentence(side),
+    }
