@@ -43,3 +43,18 @@ GOAL = Goal.model_validate(RAW)
 
 def goal(**changes: Any) -> Goal:
     return Goal.model_validate({**RAW, **changes})
+
+
+# All of the tiny pipeline's pictures are red, so both variants are reached and the target is where it is.
+REACHED = goal(
+    edit=[
+        {
+            "neutral": "a woman",
+            "attribute": "hue",
+            "variants": [
+                {"phrase": "a woman in red", "reads": "red", "share": 0.5},
+                {"phrase": "a woman with a red hat", "reads": "red", "share": 0.5},
+            ],
+        }
+    ]
+)

@@ -65,8 +65,8 @@ def contradictions(goal: Goal) -> None:
                 if other is not edit:
                     raise UsageError(
                         f"goal: the edits of {other.neutral!r:.60} and {edit.neutral!r:.60} both set "
-                        f"{attribute} of {template.format(edit.neutral)!r:.100}: expected one target a prompt; "
-                        "leave one out",
+                        f"{attribute} of {template.format(edit.neutral)!r:.100}: expected one target a "
+                        "prompt; leave one out",
                         code="E_GOAL",
                     )
     edited = {prompt for prompt, _ in wanted}

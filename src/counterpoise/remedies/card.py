@@ -177,8 +177,8 @@ def markdown(card: Mapping[str, Any]) -> Iterator[str]:
     yield "## Evidence"
     yield (
         f"Distance: total variation to the target, with its interval; {card['n']} pictures of each "
-        "held-out prompt on the same seeds in both arms. Within tolerance means that the interval lies within "
-        f"{card['tolerance']:g} of the target, with false discoveries controlled over all rows."
+        "held-out prompt on the same seeds in both arms. Within tolerance means that the interval "
+        f"lies within {card['tolerance']:g} of the target, with false discoveries controlled over all rows."
     )
     yield ""
     yield "| prompt | attribute | held out | before | after | n | decision |"

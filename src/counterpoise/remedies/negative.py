@@ -25,7 +25,7 @@ import numpy as np
 from counterpoise.diffusion.painter import Painter
 from counterpoise.errors import UsageError
 from counterpoise.remedies.goal import Edit, Goal
-from counterpoise.remedies.phrases import attributes_of, cell_of, told_apart
+from counterpoise.remedies.phrases import attributes_of, cell_of, told_apart, without_ends
 from counterpoise.remedies.treatment import Bench, Cost, Effort, Prepared, Treatment
 from counterpoise.stats.estimate import Estimate
 from counterpoise.stats.proportions import clopper_pearson
@@ -112,7 +112,8 @@ def prepare(bench: Bench, goal: Goal, *, words: str = "", push: float | None = N
     elif words:
         doses += [_dose(bench, goal, words, push or 0.0)]
     each = _pictures(bench, goal)
-    cost = Cost(time.monotonic() - started, judged=len(doses) * each, nbytes=len(words.encode()))
+    kept = len(words.encode()) if push else 0
+    cost = Cost(time.monotonic() - started, judged=len(doses) * each, nbytes=kept)
     notes += [line(dose) for dose in doses]
     if not words or not push:
         notes.append("no strength brought the goal nearer without losing what prompts ask for")
@@ -181,8 +182,8 @@ def value_phrase(edit: Edit, attribute: str, value: str) -> str:
     alike = 0
     while all(len(words) > alike and words[alike].strip(",") == said[0][alike].strip(",") for words in said):
         alike += 1
-    common = " ".join(said[0][:alike]).strip(" ,")
-    return common or ", ".join(dict.fromkeys(" ".join(words) for words in said))
+    common = " ".join(without_ends(said[0][:alike]))
+    return common.strip(" ,") or ", ".join(dict.fromkeys(" ".join(words) for words in said))
 
 
 def _edits(goal: Goal) -> list[tuple[Edit, str]]:

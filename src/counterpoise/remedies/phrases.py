@@ -6,7 +6,7 @@ Comes in: an edit. Goes out: words. Used where a remedy works by words (a negati
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from counterpoise.remedies.goal import Edit, Variant
 
@@ -55,10 +55,17 @@ def told_apart(neutral: str, phrase: str) -> str:
     end = 0
     while end < min(len(said), len(plain)) - start and _same(said[-1 - end], plain[-1 - end]):
         end += 1
-    middle = said[start : len(said) - end]
-    while middle and _LEADS.issuperset(words_of(middle[0])):
-        middle = middle[1:]
-    return " ".join(middle).strip(" ,.;:")
+    return " ".join(without_ends(said[start : len(said) - end])).strip(" ,.;:")
+
+
+def without_ends(words: Sequence[str]) -> list[str]:
+    """Words without those at either end that only lead to others ("with", "wearing a")."""
+    kept = list(words)
+    while kept and _LEADS.issuperset(words_of(kept[0])):
+        kept = kept[1:]
+    while kept and _LEADS.issuperset(words_of(kept[-1])):
+        kept = kept[:-1]
+    return kept
 
 
 def _same(one: str, other: str) -> bool:

@@ -152,10 +152,10 @@ def run_session(
 ) -> Outcome:
     """Audits, repairs and audits again; `say` is told, line by line, what a user should know at once.
 
-    Before anything is drawn: UsageError for a goal, method, judge or drawing that cannot be, RefusedInputError
-    for an adapter that is not for this model. RefusedInputError E_UNREACHED, before any training, where the
-    model cannot draw a variant. DivergedError where training diverged (its last good state is kept).
-    EnvironmentLackError E_MEMORY where not even one picture at a time fits.
+    Before anything is drawn: UsageError for a goal, method, judge or drawing that cannot be,
+    RefusedInputError for an adapter that is not for this model. RefusedInputError E_UNREACHED, before any
+    training, where the model cannot draw a variant. IncompleteError E_DIVERGED where training diverged (its
+    last good state is kept). EnvironmentLackError E_MEMORY where not even one picture at a time fits.
     """
     goal = request.goal
     contradictions(goal)
