@@ -94,34 +94,34 @@ def test_corrected_shares_give_noise_to_another_variant(painter: Painter, tmp_pa
     for variant in (0, 1):
         mine = torch.tensor([row.variant == variant and row.edit == 0 for row in more.rows])
         assert weights[mine].sum() == pytest.approx(0.5 * 2**0.5)
-    low, high = first.couplings[0].bins(shares[0])[0]
+    ((low, high),) = first.couplings[0].boxes(shares[0])[0]
     for row, weight in zip(more.rows, weights.tolist(), strict=True):
         if row.edit == 0 and row.variant == 0:
-            assert (weight > 0) == (low <= row.quantile < high)
+            assert (weight > 0) == (low <= row.quantiles[0] < high)
 
 
 def test_a_coupling_shares_out_all_noise_in_the_order_of_the_pictures(painter: Painter) -> None:
     coupling = couple(painter, ["a man", "a portrait", "a woman"])
-    assert sorted(coupling.order) == [0, 1, 2]
-    assert float(coupling.direction.norm()) == pytest.approx(1)
-    quantiles = coupling.quantile(painter.noise(range(400)))
+    assert sorted(coupling.orders[0]) == [0, 1, 2]
+    assert float(coupling.directions.norm()) == pytest.approx(1)
+    quantiles = coupling.quantiles(painter.noise(range(400)))
     assert float(quantiles.mean()) == pytest.approx(0.5, abs=0.05)
     assert float(quantiles.std()) == pytest.approx(12**-0.5, abs=0.02)
-    bins = coupling.bins([0.2, 0.5, 0.3])
-    assert sorted(bins.values())[0][0] == 0
-    assert sorted(bins.values())[-1][1] == pytest.approx(1)
-    assert bins[1][1] - bins[1][0] == pytest.approx(0.5)
-    found = seeds_in(painter, coupling, (0.2, 0.3), parts=5, wanted={0, 2, 4}, first=7)
-    inside = coupling.quantile(painter.noise([found[part].seed for part in (0, 2, 4)]))
+    boxes = coupling.boxes([0.2, 0.5, 0.3])
+    assert sorted(boxes.values())[0][0][0] == 0
+    assert sorted(boxes.values())[-1][0][1] == pytest.approx(1)
+    assert boxes[1][0][1] - boxes[1][0][0] == pytest.approx(0.5)
+    found = seeds_in(painter, coupling, {1: (((0.2, 0.3),), {0, 2, 4})}, sides=(5,), first=7)[1]
+    inside = coupling.quantiles(painter.noise([found[part].seed for part in (0, 2, 4)]))[:, 0]
     assert torch.equal(((inside - 0.2) / 0.02).floor(), torch.tensor([0.0, 2.0, 4.0]).double())
-    assert inside.tolist() == [found[part].quantile for part in (0, 2, 4)]
+    assert inside.tolist() == [found[part].quantiles[0] for part in (0, 2, 4)]
 
 
 def test_a_share_near_nothing_ends_the_search(painter: Painter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("counterpoise.remedies.coupling.SEARCHED", 1000)
     coupling = couple(painter, ["a man", "a portrait"])
-    assert seeds_in(painter, coupling, (0.5, 0.5), parts=4, wanted={0, 1, 2, 3}, first=0) == {}
-    assert len(seeds_in(painter, coupling, (0.0, 1e-9), parts=4, wanted={0, 1, 2, 3}, first=0)) == 0
+    nothing = {0: (((0.5, 0.5),), {0, 1, 2, 3}), 1: (((0.0, 1e-9),), {0, 1, 2, 3})}
+    assert seeds_in(painter, coupling, nothing, sides=(4,), first=0) == {0: {}, 1: {}}
 
 
 def test_training_lowers_the_loss_and_leaves_the_model_alone(painter: Painter, tmp_path: Path) -> None:
@@ -164,13 +164,11 @@ def test_an_interrupted_repair_ends_at_the_same_adapter(painter: Painter, tmp_pa
 
 
 def test_shares_move_against_what_was_read() -> None:
-    shares = corrected(GOAL, goal_shares(GOAL), [{"dim": 0.5, "bright": 0.5}])[0]
+    shares = corrected(GOAL, goal_shares(GOAL), [[0.5, 0.5]])[0]
     low, high = 0.25 * 0.5**DAMPING, 0.75 * 1.5**DAMPING
     assert shares == pytest.approx([low / (low + high), high / (low + high)])
-    assert corrected(GOAL, goal_shares(GOAL), [{"dim": 0.25, "bright": 0.75}])[0] == pytest.approx(
-        [0.25, 0.75]
-    )
-    assert sum(corrected(GOAL, goal_shares(GOAL), [{"dim": 0.0, "bright": 1.0}])[0]) == pytest.approx(1)
+    assert corrected(GOAL, goal_shares(GOAL), [[0.25, 0.75]])[0] == pytest.approx([0.25, 0.75])
+    assert sum(corrected(GOAL, goal_shares(GOAL), [[0.0, 1.0]])[0]) == pytest.approx(1)
 
 
 def test_observed_shares_count_what_is_not_read(painter: Painter) -> None:
@@ -178,7 +176,7 @@ def test_observed_shares_count_what_is_not_read(painter: Painter) -> None:
         def __call__(self, images: np.ndarray) -> Sequence[dict[str, Reading]]:
             return [{"light": Reading(None, 0.0, "unsure")} for _ in images]
 
-    assert observe(painter, Silent(), GOAL, readings=3) == [{"dim": 0.0, "bright": 0.0}]
+    assert observe(painter, Silent(), GOAL, readings=3) == [[0.0, 0.0]]
 
 
 @pytest.mark.parametrize(

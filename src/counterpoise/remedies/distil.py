@@ -11,7 +11,7 @@ Comes in: a pipeline, a Goal, a Method. Goes out: an Adapter and a loss log.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
@@ -21,6 +21,7 @@ from torch import nn
 from counterpoise.diffusion.painter import Painter
 from counterpoise.lora import Adapter, trainable
 from counterpoise.lora.training import Schedule, minimise
+from counterpoise.remedies.goal import Goal
 from counterpoise.remedies.lessons import KEPT, Lessons, Shares, StageProgress
 
 TARGETS = (
@@ -48,8 +49,11 @@ class Method:
     drawing.
     first, later: the training's schedules before and after each correction of the shares.
     corrections: how often the student is audited on its own templates and the shares corrected;
-    readings: pictures for each value of an edit's attribute the first time, as many more each time after it,
-    since the last correction is the one whose noise stays.
+    readings: pictures for each cell of an edit (value of its attribute) the first time, as many more each
+    time after it, since the last correction is the one whose noise stays.
+    neighbours: recorded drawings, in all, of the prompts next to those that are edited. spread: whether the
+    corrections read noise that is spread over the variants' quantiles, which is sharper than noise by lot.
+    ranks, strengths: which others to try when all is trained, judged on the trained templates (`choose`).
     """
 
     ways: int = 216
@@ -64,6 +68,36 @@ class Method:
     later: Schedule = LATER
     corrections: int = 3
     readings: int = 30
+    neighbours: int = 0
+    spread: bool = False
+    ranks: tuple[int, ...] = ()
+    strengths: tuple[float, ...] = ()
+
+
+def suited(goal: Goal) -> Method:
+    """A method for any goal: what is recorded, kept and trained grows with the edits and their variants.
+
+    The default Method is the demo's: five edits in a few minutes, neighbours as the goal's `keep` names them.
+    """
+    edits, variants = len(goal.edits), sum(len(edit.variants) for edit in goal.edits)
+    steps = 240 + 8 * variants
+    return Method(
+        ways=max(110, 20 * max(len(edit.variants) for edit in goal.edits)),
+        kept=24 * edits,
+        neighbours=min(1500, 40 * edits + 4 * variants),
+        rank=32 if variants > 40 else 16,
+        alpha=32.0 if variants > 40 else 16.0,
+        neutral=0.56,
+        explicit=0.08,
+        kept_share=0.30,
+        first=replace(FIRST, steps=steps, lr=2.5e-3, cooldown=steps // 4, ema=0.97),
+        later=replace(LATER, steps=max(80, steps // 8), lr=1.2e-3),
+        corrections=3,
+        readings=16,
+        spread=True,
+        ranks=(8, 16),
+        strengths=(0.9, 1.1),
+    )
 
 
 # Which variant a picture becomes is decided in the first steps; the last one is taught a fifth as often.
@@ -123,6 +157,10 @@ class _Questions:
         self.counts = [*counts, max(0, batch - sum(counts))]
         self.early = torch.linspace(1.0, LATE, len(self.ways.timesteps))
         self.taught = weights
+        # A variant that another edit changes is not held where it was.
+        edited = {row.neutral for row in lessons.rows if row.edit != KEPT}
+        free = weights * torch.tensor([float(row.explicit not in edited) for row in lessons.rows])
+        self.own_words = free if free.any() else weights
         kept = torch.tensor([float(row.edit == KEPT) for row in lessons.rows])
         self.kept = kept if kept.any() else weights
         with torch.no_grad():
@@ -133,8 +171,10 @@ class _Questions:
     def __call__(self, step: torch.Generator) -> tuple[torch.Tensor, ...]:
         rows = torch.cat(
             [
-                systematic(self.kept if kind == 2 else self.taught, count, step)
-                for kind, count in enumerate(self.counts)
+                systematic(weights, count, step)
+                for weights, count in zip(
+                    (self.taught, self.own_words, self.kept, self.taught), self.counts, strict=True
+                )
             ]
         )
         kind = torch.repeat_interleave(torch.arange(len(self.counts)), torch.tensor(self.counts))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import NamedTuple, final
 
@@ -16,8 +17,23 @@ import torch
 
 from counterpoise.diffusion.painter import Painter
 from counterpoise.diffusion.record import Trajectories, join, record
-from counterpoise.remedies.coupling import SEARCHED, Coupling, couple, part_of, seeds_in
-from counterpoise.remedies.goal import Goal
+from counterpoise.remedies.coupling import (
+    POOLED,
+    SEARCHED,
+    Box,
+    Coupling,
+    Probed,
+    couple,
+    couple_cells,
+    grid,
+    is_in,
+    lines,
+    mean_ends,
+    part_of,
+    seeds_in,
+)
+from counterpoise.remedies.goal import Edit, Goal
+from counterpoise.remedies.neighbours import neighbours
 
 StageProgress = Callable[[str, int, int, float], None]
 Shares = Sequence[Sequence[float]]
@@ -27,13 +43,13 @@ KEPT = -1
 class Row(NamedTuple):
     """One recorded drawing.
 
-    Its edit and variant (KEPT, 0 for what is kept), where its noise lies along the edit's direction, its
+    Its edit and variant (KEPT, 0 for what is kept), where its noise lies along the edit's directions, its
     seed, its explicit prompt, and the neutral prompt to be taught on it (for what is kept: its own prompt).
     """
 
     edit: int
     variant: int
-    quantile: float
+    quantiles: tuple[float, ...]
     seed: int
     explicit: str
     neutral: str
@@ -54,8 +70,8 @@ class Lessons:
         Edits by the root of their number of variants, since a mixture of many is the harder one, then each
         variant by its share.
         """
-        bins = [coupling.bins(own) for coupling, own in zip(self.couplings, shares, strict=True)]
-        taught = [is_taught(row, bins) for row in self.rows]
+        boxes = [coupling.boxes(own) for coupling, own in zip(self.couplings, shares, strict=True)]
+        taught = [is_taught(row, boxes) for row in self.rows]
         counts = Counter((row.edit, row.variant) for row, own in zip(self.rows, taught, strict=True) if own)
 
         def weight(row: Row) -> float:
@@ -65,12 +81,9 @@ class Lessons:
         return torch.tensor([weight(row) if own else 0.0 for row, own in zip(self.rows, taught, strict=True)])
 
 
-def is_taught(row: Row, bins: Sequence[dict[int, tuple[float, float]]]) -> bool:
+def is_taught(row: Row, boxes: Sequence[dict[int, Box]]) -> bool:
     """Whether the row's noise is its variant's."""
-    if row.edit == KEPT:
-        return False
-    low, high = bins[row.edit][row.variant]
-    return low <= row.quantile < high
+    return row.edit != KEPT and is_in(row.quantiles, boxes[row.edit][row.variant])
 
 
 def goal_shares(goal: Goal) -> list[list[float]]:
@@ -85,7 +98,8 @@ class Library:
 
     ways: drawings an edit, over its templates and variants; each variant gets the same number, so that a
     small share is learnt from as many pictures as a large one. kept: drawings, in all, of the phrases to
-    keep and of the variants' own. seed: of the first.
+    keep and of the variants' own. seed: of the first. neighbours: further drawings to keep, of the prompts
+    next to those that are edited.
     """
 
     painter: Painter
@@ -95,66 +109,105 @@ class Library:
     seed: int
     cache: Path
     progress: StageProgress = lambda stage, step, total, loss: None
+    neighbours: int = 0
 
     def first(self, shares: Shares) -> Lessons:
         """Lessons for shares, and what is to be kept."""
-        couplings = []
-        for i, edit in enumerate(self.goal.edits):
-            file = self.cache / f"coupling-{i}.pt"
-            if not file.exists():
-                template = self.goal.templates[i % len(self.goal.templates)]
-                found = couple(self.painter, [template.format(variant.phrase) for variant in edit.variants])
-                _save({"direction": found.direction, "order": torch.tensor(found.order)}, file)
-            kept = torch.load(file, weights_only=True)
-            couplings.append(Coupling(kept["direction"], tuple(kept["order"].tolist())))
+        couplings = self._couplings()
         rows = self._kept_rows(couplings) + self._missing(couplings, shares, ())
-        return self._with(tuple(couplings), None, rows, part="first")
+        return self._with(couplings, None, rows, part="first")
 
     def more(self, lessons: Lessons, shares: Shares, *, round_: int) -> Lessons:
         """Lessons that also hold the noise that these shares give to other variants."""
         rows = self._missing(lessons.couplings, shares, lessons.rows)
         return self._with(lessons.couplings, lessons, rows, part=f"more-{round_}") if rows else lessons
 
+    def _couplings(self) -> tuple[Coupling, ...]:
+        file = self.cache / "couplings.pt"
+        if not file.exists():
+            probed = {i: self._probe(i) for i, edit in enumerate(self.goal.edits) if edit.is_joint}
+            shared = lines(list(probed.values()))
+            made = [
+                couple_cells(probed[i], shared) if i in probed else couple(self.painter, self._explicit(i))
+                for i in range(len(self.goal.edits))
+            ]
+            kept = {f"{i}.directions": own.directions for i, own in enumerate(made)}
+            for i, own in enumerate(made):
+                kept[f"{i}.classes"] = torch.tensor(own.classes)
+                kept |= {f"{i}.orders.{at}": torch.tensor(order) for at, order in enumerate(own.orders)}
+            _save(kept, file)
+        kept = torch.load(file, weights_only=True)
+        found = []
+        for i in range(len(self.goal.edits)):
+            classes = tuple(tuple(own) for own in kept[f"{i}.classes"].tolist())
+            orders = tuple(tuple(kept[f"{i}.orders.{at}"].tolist()) for at in range(len(classes[0])))
+            found.append(Coupling(kept[f"{i}.directions"], classes, orders))
+        return tuple(found)
+
+    def _explicit(self, i: int) -> list[str]:
+        template = self.goal.templates[i % len(self.goal.templates)]
+        return [template.format(variant.phrase) for variant in self.goal.edits[i].variants]
+
+    def _probe(self, i: int) -> Probed:
+        edit = self.goal.edits[i]
+        self.progress("directions", i + 1, len(self.goal.edits), float("nan"))
+        ends = mean_ends(self.painter, self._explicit(i), POOLED)
+        return Probed(edit.attributes, tuple(edit.cell(variant) for variant in edit.variants), ends)
+
     def _kept_rows(self, couplings: Sequence[Coupling]) -> list[Row]:
         """Half of them the phrases to keep, half the variants' own prompts, each over all quantiles.
 
         What is taught has a variant's prompt under its own noise alone: under the noise of the other end "a
-        female boss" would follow "a boss".
+        female boss" would follow "a boss". A phrase that is edited itself is not kept.
         """
         edits, templates = self.goal.edits, self.goal.templates
+        edited = {edit.neutral for edit in edits}
         asked: list[tuple[str, int]] = []
         each = self.kept // (2 * len(edits))
         for e, (edit, coupling) in enumerate(zip(edits, couplings, strict=True)):
             parts = max(1, each // len(edit.variants))
+            sides = _even(parts, coupling)
+            wanted = {0: (coupling.whole, set(range(prod(sides))))}
             first = self.seed + SEARCHED * (1 + len(edits) + e)
-            wanted = set(range(parts))
-            found = seeds_in(self.painter, coupling, (0.0, 1.0), parts=parts, wanted=wanted, first=first)
+            found = seeds_in(self.painter, coupling, wanted, sides=sides, first=first)[0]
             for v, variant in enumerate(edit.variants):
+                if variant.phrase in edited:
+                    continue
                 for i, (seed, _) in sorted(found.items()):
                     asked.append((templates[(i + v) % len(templates)].format(variant.phrase), seed))
         prompts = [template.format(phrase) for phrase in self.goal.keep for template in templates]
+        others = max(0, self.kept - len(asked))
+        asked += self._shuffled(prompts, others, self.seed)
+        if self.neighbours:
+            asked += self._shuffled(neighbours(self.goal), self.neighbours, self.seed + others)
+        return [Row(KEPT, 0, (), seed, prompt, prompt) for prompt, seed in asked]
+
+    def _shuffled(self, prompts: Sequence[str], count: int, seed: int) -> list[tuple[str, int]]:
+        """`count` of the prompts, each as often as the others, with seeds from `seed` on."""
         order = torch.randperm(len(prompts), generator=torch.Generator().manual_seed(self.seed)).tolist()
-        others = self.kept - len(asked) if prompts else 0
-        asked += [(prompts[order[i % len(order)]], self.seed + i) for i in range(others)]
-        return [Row(KEPT, 0, 0.0, seed, prompt, prompt) for prompt, seed in asked]
+        return [(prompts[order[i % len(order)]], seed + i) for i in range(count if prompts else 0)]
 
     def _missing(self, couplings: Sequence[Coupling], shares: Shares, known: Sequence[Row]) -> list[Row]:
         """A row for every part of a variant's quantiles that none of the known rows lies in."""
         rows: list[Row] = []
-        templates = self.goal.templates
         for e, (edit, coupling) in enumerate(zip(self.goal.edits, couplings, strict=True)):
-            count = -(-self.ways // len(edit.variants))
+            sides = _even(-(-self.ways // len(edit.variants)), coupling)
+            wanted = {}
+            for v, box in coupling.boxes(shares[e]).items():
+                mine = [row.quantiles for row in known if (row.edit, row.variant) == (e, v)]
+                filled = {part_of(u, box, sides) for u in mine if is_in(u, box)}
+                wanted[v] = (box, set(range(prod(sides))) - filled)
             first = self.seed + SEARCHED * (1 + e)
-            for v, within in coupling.bins(shares[e]).items():
-                mine = [row.quantile for row in known if (row.edit, row.variant) == (e, v)]
-                filled = {part_of(u, within, count) for u in mine if within[0] <= u < within[1]}
-                wanted = set(range(count)) - filled
-                found = seeds_in(self.painter, coupling, within, parts=count, wanted=wanted, first=first)
-                for i, (seed, quantile) in sorted(found.items()):
-                    template = templates[i % len(templates)]
-                    explicit = template.format(edit.variants[v].phrase)
-                    rows.append(Row(e, v, quantile, seed, explicit, template.format(edit.neutral)))
+            found = seeds_in(self.painter, coupling, wanted, sides=sides, first=first)
+            for v, own in found.items():
+                rows += [self._row(edit, e, v, i=i, place=own[i]) for i in sorted(own)]
         return rows
+
+    def _row(self, edit: Edit, e: int, v: int, *, i: int, place: tuple[int, tuple[float, ...]]) -> Row:
+        seed, quantiles = place
+        template = self.goal.templates[i % len(self.goal.templates)]
+        explicit = template.format(edit.variants[v].phrase)
+        return Row(e, v, quantiles, seed, explicit, template.format(edit.neutral))
 
     def _with(
         self, couplings: tuple[Coupling, ...], before: Lessons | None, rows: Sequence[Row], *, part: str
@@ -174,6 +227,10 @@ class Library:
         every = [*(before.rows if before is not None else ()), *rows]
         order = sorted(range(len(every)), key=lambda i: every[i])
         return Lessons(couplings, join(parts).taken(order), tuple(every[i] for i in order))
+
+
+def _even(parts: int, coupling: Coupling) -> tuple[int, ...]:
+    return grid(parts, [1] * len(coupling.orders))
 
 
 def _save(tensors: dict[str, torch.Tensor], file: Path) -> None:

@@ -18,26 +18,30 @@ from counterpoise.diffusion.painter import Painter
 from counterpoise.errors import UsageError
 from counterpoise.lora import Adapter, Host
 from counterpoise.measure.reading import Measurer
+from counterpoise.remedies.choose import Tried, choose
+from counterpoise.remedies.coupling import SEARCHED, is_in, spread_noise
 from counterpoise.remedies.distil import Method, distil
 from counterpoise.remedies.goal import Edit, Goal
-from counterpoise.remedies.lessons import Library, Shares, StageProgress, goal_shares
+from counterpoise.remedies.lessons import Lessons, Library, Shares, StageProgress, goal_shares
 
 AUDIT_SEED = 5_000_000
 DAMPING = 0.85
-FLOOR = 0.02  # a reading of none is taken as this share, so that no weight runs away
+FLOOR = 0.1  # less than this share of a target is taken as this share of it, so that no weight runs away
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Repair:
     """adapter: the update. losses: (step, loss) over all rounds. shares: what each edit's variants were
-    weighted with in the last round. pictures_judged: pictures that the corrections looked at."""
+    weighted with in the last round. pictures_judged: pictures that the corrections and the choice of rank and
+    strength looked at. tried: those ranks and strengths; none where the method names none."""
 
     adapter: Adapter
     losses: tuple[tuple[int, float], ...]
     shares: Shares
     pictures_judged: int
     seconds: float
+    tried: tuple[Tried, ...] = ()
 
 
 def repair(
@@ -51,11 +55,12 @@ def repair(
 ) -> Repair:
     """Makes the adapter; resumes from `work`, which must be of this same goal, method and model.
 
-    Raises UsageError for a goal that the measurer cannot read, DivergedError on a NaN loss.
+    Raises UsageError for a goal that the measurer cannot read; DivergedError on a NaN loss: the last good
+    state stays in `work`.
     """
     check_goal(goal, measurer)
     started = time.monotonic()
-    library = Library(painter, goal, method.ways, method.kept, method.seed, work, progress)
+    library = Library(painter, goal, method.ways, method.kept, method.seed, work, progress, method.neighbours)
     shares: Shares = goal_shares(goal)
     lessons = library.first(shares)
     adapter, log = distil(
@@ -69,12 +74,10 @@ def repair(
     )
     losses, judged = list(log), 0
     for i in range(method.corrections):
-        with Host(painter.pipeline).mounted(adapter):
-            student = replace(painter, _embeddings={})
-            readings = method.readings * (i + 1)
-            look = partial(observe, student, measurer, goal, readings=readings, round_=i)
-            observed = _kept(work / f"read-{i}.json", look)
-        judged += sum(_pictures(measurer, edit, readings) for edit in goal.edits)
+        readings = method.readings * (i + 1)
+        look = _look(painter, measurer, goal, method, readings=readings, round_=i)
+        observed = _kept(work / f"read-{i}.json", partial(look, adapter, lessons, shares))
+        judged += sum(pictures(measurer, edit, readings) for edit in goal.edits)
         shares = corrected(goal, shares, observed)
         lessons = library.more(lessons, shares, round_=i)
         schedule = replace(method.later, seed=method.later.seed + i)
@@ -90,72 +93,144 @@ def repair(
         )
         done = losses[-1][0]
         losses += [(done + step, loss) for step, loss in log]
-    return Repair(adapter, tuple(losses), shares, judged, time.monotonic() - started)
+    tried: tuple[Tried, ...] = ()
+    if method.ranks or method.strengths:
+        last = _look(painter, measurer, goal, method, readings=method.readings, round_=method.corrections)
+
+        def tries(other: Adapter, name: str) -> list[list[float]]:
+            progress(f"rank and strength {name}", 0, 1, float("nan"))
+            return _kept(work / f"try-{name}.json", partial(last, other, lessons, shares))
+
+        adapter, tried = choose(goal, adapter, tries, ranks=method.ranks, strengths=method.strengths)
+        judged += len(tried) * sum(pictures(measurer, edit, method.readings) for edit in goal.edits)
+    return Repair(adapter, tuple(losses), shares, judged, time.monotonic() - started, tried)
+
+
+def _look(
+    painter: Painter, measurer: Measurer, goal: Goal, method: Method, *, readings: int, round_: int
+) -> Callable[[Adapter, Lessons, Shares], list[list[float]]]:
+    """What is read of the model with an adapter that was taught these lessons with these shares."""
+
+    def look(adapter: Adapter, lessons: Lessons, shares: Shares) -> list[list[float]]:
+        with Host(painter.pipeline).mounted(adapter):
+            student = replace(painter, _embeddings={})
+            if not method.spread:
+                return observe(student, measurer, goal, readings=readings, round_=round_)
+            seen = partial(observe_coupled, lessons=lessons, shares=shares)
+            return seen(student, measurer, goal, readings=readings, round_=round_)
+
+    return look
 
 
 def check_goal(goal: Goal, measurer: Measurer) -> None:
-    """UsageError unless the measurer can read every edit's attribute and values."""
+    """UsageError unless the measurer can read every edit's attributes and values."""
     for edit in goal.edits:
-        values = measurer.attributes.get(edit.attribute)
-        if values is None:
-            known = ", ".join(measurer.attributes)
-            raise UsageError(
-                f"goal: {measurer.name} does not read {edit.attribute!r}; it reads {known}",
-                code="E_ATTRIBUTE",
-            )
-        unknown = sorted({variant.reads for variant in edit.variants} - set(values))
-        if unknown:
-            raise UsageError(
-                f"goal: {unknown[0]!r} is not a value of {edit.attribute} ({', '.join(values)})",
-                code="E_VALUE",
-            )
+        for attribute in edit.attributes:
+            values = measurer.attributes.get(attribute)
+            if values is None:
+                known = ", ".join(measurer.attributes)
+                raise UsageError(
+                    f"goal: {measurer.name} does not read {attribute!r}; it reads {known}",
+                    code="E_ATTRIBUTE",
+                )
+            named = {edit.cell(variant).get(attribute) for variant in edit.variants} - {None}
+            unknown = sorted(str(value) for value in named - set(values))
+            if unknown:
+                raise UsageError(
+                    f"goal: {unknown[0]!r} is not a value of {attribute} ({', '.join(values)})",
+                    code="E_VALUE",
+                )
 
 
-def corrected(goal: Goal, shares: Shares, observed: Sequence[dict[str, float]]) -> list[list[float]]:
-    """Shares for the next round: each variant's, times target over observed for the value it reads as.
+def corrected(goal: Goal, shares: Shares, observed: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Shares for the next round: each variant's, times target over observed for the cell that it reads as.
 
-    The ratio is taken to the power DAMPING, since what was observed is itself a sample.
+    observed: for each edit and variant the share of pictures that read as its cell. The ratio is taken to
+    the power DAMPING, since what was observed is itself a sample.
     """
     found = []
     for edit, old, seen in zip(goal.edits, shares, observed, strict=True):
-        target = edit.target()
-        new = [
-            share * (target[variant.reads] / max(FLOOR, seen.get(variant.reads, 0.0))) ** DAMPING
-            for share, variant in zip(old, edit.variants, strict=True)
-        ]
+        new = []
+        for share, variant, read in zip(old, edit.variants, seen, strict=True):
+            target = sum(own.share for own in edit.variants if edit.cell(own) == edit.cell(variant))
+            new.append(share * (target / max(FLOOR * target, read)) ** DAMPING)
         found.append([share / sum(new) for share in new])
     return found
 
 
 def observe(
     painter: Painter, measurer: Measurer, goal: Goal, *, readings: int, round_: int = 0
-) -> list[dict[str, float]]:
-    """For each edit, the shares read over the templates that the repair may see.
+) -> list[list[float]]:
+    """For each edit and variant, the share of pictures that read as its cell, over the seen templates.
 
-    readings: pictures for each value that the attribute can take. round_: every round has seeds of its own,
-    so that a correction does not fit one set of them.
+    readings: pictures for each cell that the edit can take. round_: every round has seeds of its own, so that
+    a correction does not fit one set of them.
     """
     found = []
     seed = AUDIT_SEED + 100_000 * round_
     for edit in goal.edits:
-        n = _pictures(measurer, edit, readings)
-        prompts = [goal.templates[k % len(goal.templates)].format(edit.neutral) for k in range(n)]
-        pictures = painter(prompts, range(seed, seed + n))
+        n = pictures(measurer, edit, readings)
+        rows = _read(painter, measurer, goal, edit, seeds=range(seed, seed + n))
+        found.append([sum(row) / n for row in rows])
         seed += n
-        read = [row[edit.attribute].value for row in measurer(pictures)]
-        values = measurer.attributes[edit.attribute]
-        found.append({value: read.count(value) / len(read) for value in values})
     return found
 
 
-def _pictures(measurer: Measurer, edit: Edit, readings: int) -> int:
-    return readings * len(measurer.attributes[edit.attribute])
+def observe_coupled(
+    painter: Painter,
+    measurer: Measurer,
+    goal: Goal,
+    *,
+    readings: int,
+    lessons: Lessons,
+    shares: Shares,
+    round_: int = 0,
+) -> list[list[float]]:
+    """As `observe`, and sharper, since it is known which variant each noise was meant for.
+
+    Noise is spread evenly over the quantiles that the variants share out, and what is estimated is only how
+    far the pictures read differ from those meant (a control variate): share meant + read - meant.
+    """
+    found = []
+    for i, edit in enumerate(goal.edits):
+        coupling, n = lessons.couplings[i], pictures(measurer, edit, readings)
+        first = AUDIT_SEED + SEARCHED * (1 + len(goal.edits) * round_ + i)
+        noise = spread_noise(painter, coupling, n, first=first)
+        rows = _read(painter, measurer, goal, edit, seeds=[seed for seed, _ in noise])
+        boxes = coupling.boxes(shares[i])
+        cells = [edit.cell(variant) for variant in edit.variants]
+        own = []
+        for row, cell in zip(rows, cells, strict=True):
+            alike = [v for v, other in enumerate(cells) if other == cell]
+            meant = [any(is_in(place, boxes[v]) for v in alike) for _, place in noise]
+            share = sum(shares[i][v] for v in alike) + (sum(row) - sum(meant)) / len(noise)
+            own.append(min(1.0, max(0.0, share)))
+        found.append(own)
+    return found
 
 
-def _kept(file: Path, make: Callable[[], list[dict[str, float]]]) -> list[dict[str, float]]:
+def _read(
+    painter: Painter, measurer: Measurer, goal: Goal, edit: Edit, *, seeds: Sequence[int]
+) -> list[list[bool]]:
+    """For each variant, whether each picture of the neutral phrase reads as its cell."""
+    templates = goal.templates
+    prompts = [templates[k % len(templates)].format(edit.neutral) for k in range(len(seeds))]
+    rows = measurer(painter(prompts, seeds))
+    cells = [edit.cell(variant) for variant in edit.variants]
+    return [[all(row[name].value == value for name, value in cell.items()) for row in rows] for cell in cells]
+
+
+def pictures(measurer: Measurer, edit: Edit, readings: int) -> int:
+    """How many pictures an edit is read from: `readings` for each cell."""
+    if edit.is_joint:
+        return readings * len({tuple(edit.cell(variant).items()) for variant in edit.variants})
+    return readings * len(measurer.attributes[edit.attributes[0]])
+
+
+def _kept(file: Path, make: Callable[[], list[list[float]]]) -> list[list[float]]:
     """What `make` gives, or what it gave before the work was interrupted."""
     if file.exists():
-        saved: list[dict[str, float]] = json.loads(file.read_text("utf-8"))
+        saved: list[list[float]] = json.loads(file.read_text("utf-8"))
         return saved
     made = make()
     unfinished = file.with_suffix(".tmp")

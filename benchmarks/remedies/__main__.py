@@ -1,0 +1,46 @@
+"""The distilled LoRA on the world: made, audited on templates that it never saw, held against the bars.
+
+python -m benchmarks.remedies [--json] [--work DIR] [--adapter FILE] [--n N]
+
+One thread. --work keeps everything (default: build/remedies); a run that was killed goes on from there.
+--adapter audits a file instead of making one. --n: pictures for each prompt of an edit (default 1000).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from benchmarks.remedies.bars import Row, lines
+from benchmarks.remedies.made import audited, made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.remedies")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--work", type=Path, default=Path("build/remedies"))
+    parser.add_argument("--adapter", type=Path)
+    parser.add_argument("--n", type=int, default=1000)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    cost = made(asked.work, asked.adapter)
+    for row in lines(audited(asked.work, cost.file, asked.n), cost):
+        show(row, as_json=asked.json)
+
+
+def show(row: Row, *, as_json: bool) -> None:
+    """One line."""
+    if as_json:
+        print(json.dumps(row._asdict()), flush=True)
+        return
+    mark = {True: "ok  ", False: "MISS", None: "    "}[row.ok]
+    bar = "" if row.bar is None else f", bar {row.bar:g}"
+    between = "" if row.low is None or row.high is None else f" [{row.low:.4g}, {row.high:.4g}]"
+    print(f"{mark} {row.name}: {row.value:.4g}{between}{bar} (n = {row.n})", flush=True)
+
+
+if __name__ == "__main__":
+    main()

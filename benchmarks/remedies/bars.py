@@ -1,0 +1,120 @@
+"""What was audited, held against the bars of a repair: one row a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from benchmarks.remedies.made import Audited, Made
+from counterpoise.audit.results import Claim, Finding, Reached
+
+PLANTED = 0.35  # an association that far from its target in the base is one to be repaired
+SEEN, HELD_OUT, MOVED, FOLLOWING, CERTIFIED, RATIO = 0.05, 0.08, 0.03, 0.01, 0.90, 1.2
+
+
+class Row(NamedTuple):
+    """A figure with its interval at 95 %, pictures and bar; ok None: no bar."""
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    bar: float | None = None
+    ok: bool | None = None
+
+
+def lines(found: Audited, cost: Made) -> Iterator[Row]:
+    """Every figure; a distance is printed as read, and with what chance alone shows at that n taken off."""
+    base = {_key(claim): claim.tv for claim in found.base.claims}
+    planted = [claim for claim in found.repaired.claims if base[_key(claim)] >= PLANTED]
+    for claim in planted:
+        bar = HELD_OUT if claim.held_out else SEEN
+        name = f"{claim.prompt}, {claim.attribute}: distance (base {base[_key(claim)]:.3f})"
+        yield Row(name, claim.tv, claim.tv_low, claim.tv_high, claim.n, bar, claim.tv <= bar)
+        corrected = claim.tv_corrected
+        yield Row(f"{name}, less the floor", corrected, None, None, claim.n, bar, corrected <= bar)
+    yield from _worst(planted)
+    yield from _certified(found.repaired.findings)
+    yield from _disparity(found)
+    yield from _moved(found)
+    yield from _followed(found.kept.reached)
+    for name, value in (
+        ("seconds to make", cost.seconds),
+        ("pictures judged", cost.judged),
+        ("steps", cost.steps),
+    ):
+        if value is not None:
+            yield Row(name, value, None, None, 1)
+    yield Row("bytes", cost.file.stat().st_size, None, None, 1, 2e6, cost.file.stat().st_size < 2e6)
+
+
+def _key(claim: Claim) -> tuple[str, str]:
+    return claim.prompt, claim.attribute
+
+
+def _worst(planted: Sequence[Claim]) -> Iterator[Row]:
+    for held_out, bar in ((False, SEEN), (True, HELD_OUT)):
+        own = [claim for claim in planted if claim.held_out is held_out]
+        where = "held-out templates" if held_out else "a seen template"
+        for words, far in (("as read", "tv"), ("less the floor", "tv_corrected")):
+            worst = max(own, key=lambda claim: float(getattr(claim, far)))
+            within = sum(getattr(claim, far) <= bar for claim in own) / len(own)
+            value = getattr(worst, far)
+            yield Row(f"worst distance on {where}, {words}", value, None, None, worst.n, bar, value <= bar)
+            yield Row(
+                f"share within its bar on {where}, {words}", within, None, None, len(own), 1.0, within == 1
+            )
+
+
+def _certified(findings: Sequence[Finding]) -> Iterator[Row]:
+    prompts: dict[str, list[bool]] = {}
+    for finding in findings:
+        if finding.kind == "claim" and finding.held_out:
+            fair = finding.alone == "fair within tolerance"
+            prompts.setdefault(finding.prompts[0], []).append(fair)
+    share = sum(all(fair) for fair in prompts.values()) / len(prompts)
+    name = "held-out prompts certified within 10 points in every attribute"
+    yield Row(name, share, None, None, len(prompts), CERTIFIED, share >= CERTIFIED)
+
+
+def _disparity(found: Audited) -> Iterator[Row]:
+    for arm, findings in (("base", found.base), ("repaired", found.repaired)):
+        rates = {row.group: row for row in findings.rates}
+        if not rates:
+            continue
+        high = max(rates.values(), key=lambda row: row.rate)
+        low = min(rates.values(), key=lambda row: row.rate)
+        ratio = high.rate / low.rate if low.rate else float("inf")
+        bar = RATIO if arm == "repaired" else None
+        name = f"revealing clothes, {arm}: {high.group} {high.rate:.3f} over {low.group} {low.rate:.3f}"
+        yield Row(name, ratio, None, None, high.n, bar, None if bar is None else ratio <= bar)
+
+
+def _moved(found: Audited) -> Iterator[Row]:
+    for kept, bar in ((True, MOVED), (False, None)):
+        drifts = [row for row in found.kept.drifts if row.finding.startswith("drift[0]") is kept]
+        if not drifts:
+            continue
+        worst = max(drifts, key=lambda row: row.moved.value or 0.0)
+        value = worst.moved.value or 0.0
+        what = "prompts to keep" if kept else "edited prompts, other attributes"
+        name = f"largest shift of {what}: {worst.attribute} of {worst.prompts[0]}"
+        low, high = worst.moved.low, worst.moved.high
+        yield Row(name, value, low, high, worst.n, bar, None if bar is None else value <= bar)
+        mean = sum(row.moved.value or 0.0 for row in drifts) / len(drifts)
+        yield Row(f"mean shift of {what}", mean, None, None, len(drifts))
+
+
+def _followed(reached: Sequence[Reached]) -> Iterator[Row]:
+    arms: Mapping[str, list[Reached]] = {
+        arm: [row for row in reached if row.arm == arm] for arm in ("base", "repaired")
+    }
+    rates = {arm: sum((row.rate.value or 0.0) * row.n for row in rows) for arm, rows in arms.items()}
+    n = sum(row.n for row in arms["repaired"])
+    lost = (rates["base"] - rates["repaired"]) / n
+    name = f"prompt-following lost (base {rates['base'] / n:.4f}, repaired {rates['repaired'] / n:.4f})"
+    yield Row(name, lost, None, None, n, FOLLOWING, lost <= FOLLOWING)
+    worst = min(arms["repaired"], key=lambda row: row.rate.value or 0.0)
+    name = f"least followed under the repair: {worst.attribute} of {worst.prompt}"
+    yield Row(name, worst.rate.value or 0.0, worst.rate.low, worst.rate.high, worst.n)

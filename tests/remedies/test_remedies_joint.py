@@ -1,0 +1,233 @@
+"""A repair of two attributes at once on a tiny pipeline; what its corrections and its choices go by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+
+from counterpoise.diffusion.load import load_pipeline
+from counterpoise.diffusion.painter import Painter
+from counterpoise.errors import UsageError
+from counterpoise.lora import Adapter, DivergedError, Host, LowRank
+from counterpoise.lora.training import Schedule
+from counterpoise.measure.reading import Reading
+from counterpoise.remedies.choose import choose, distance, strengthened
+from counterpoise.remedies.coupling import Coupling, is_in
+from counterpoise.remedies.distil import Method, suited
+from counterpoise.remedies.goal import Goal
+from counterpoise.remedies.lessons import KEPT, Lessons, Library, goal_shares
+from counterpoise.remedies.repair import observe_coupled, repair
+
+VARIANTS = [
+    {"phrase": f"a {p} {s}", "reads": {"light": light, "red": red}, "share": share}
+    for (p, light), (s, red), share in (
+        (("man", "dim"), ("portrait", "low"), 0.4),
+        (("man", "dim"), ("woman", "high"), 0.2),
+        (("portrait", "bright"), ("portrait", "low"), 0.1),
+        (("portrait", "bright"), ("woman", "high"), 0.3),
+    )
+]
+RAW = {
+    "templates": ["a portrait of {}", "a {}"],
+    "edit": [{"neutral": "a woman", "attribute": ["light", "red"], "variants": VARIANTS}],
+    "details": ["of a man"],
+}
+GOAL = Goal.model_validate(RAW)
+METHOD = Method(
+    ways=16,
+    kept=8,
+    neighbours=6,
+    rank=2,
+    alpha=2.0,
+    first=Schedule(steps=6, batch=16, lr=1e-2, warmup=2, seed=1, save_every=3),
+    later=Schedule(steps=2, batch=16, lr=1e-3, warmup=1, seed=2, save_every=2),
+    corrections=1,
+    readings=4,
+    spread=True,
+    ranks=(1,),
+    strengths=(0.5,),
+)
+
+
+class Judge:
+    """Reads the brightness and the redness of a picture."""
+
+    name = "judge"
+    version = "1"
+    attributes = {"light": ("dim", "bright"), "red": ("low", "high")}  # noqa: RUF012
+
+    def __call__(self, images: np.ndarray) -> Sequence[dict[str, Reading]]:
+        return [
+            {
+                "light": Reading("bright" if image.mean() > 127 else "dim", 1.0),
+                "red": Reading("high" if image[..., 0].mean() > 127 else "low", 1.0),
+            }
+            for image in images
+        ]
+
+
+@pytest.fixture
+def painter(tiny_model: Path) -> Painter:
+    return Painter(load_pipeline(tiny_model), guidance=2.0, steps=2, batch_size=8)
+
+
+def test_a_joint_repair_ends_the_same_when_it_is_interrupted(painter: Painter, tmp_path: Path) -> None:
+    before = Host(painter.pipeline).fingerprint()
+    whole = repair(painter, Judge(), GOAL, METHOD, work=tmp_path / "whole")
+
+    class Stop(Exception):
+        pass
+
+    def stop(stage: str, step: int, total: int, loss: float) -> None:
+        if stage.startswith("rank and strength 1-") or (stage == "distillation" and step == 5):
+            raise Stop
+
+    with pytest.raises(Stop):
+        repair(painter, Judge(), GOAL, METHOD, work=tmp_path / "cut", progress=stop)
+    resumed = repair(painter, Judge(), GOAL, METHOD, work=tmp_path / "cut")
+    assert resumed.adapter.fingerprint() == whole.adapter.fingerprint()
+    assert resumed.tried == whole.tried
+    assert [(one.rank, one.strength) for one in whole.tried][:2] == [(2, 1.0), (2, 0.5)]
+    assert sum(whole.shares[0]) == pytest.approx(1)
+    assert Host(painter.pipeline).fingerprint() == before
+
+
+def test_each_row_lies_in_its_variants_quantiles_and_neighbours_are_kept(
+    painter: Painter, tmp_path: Path
+) -> None:
+    library = Library(painter, GOAL, 16, 8, 1_000_000, tmp_path, neighbours=40)
+    lessons = library.first(goal_shares(GOAL))
+    boxes = lessons.couplings[0].boxes(goal_shares(GOAL)[0])
+    taught = [row for row in lessons.rows if row.edit == 0]
+    assert all(is_in(row.quantiles, boxes[row.variant]) for row in taught)
+    assert {row.variant for row in taught} == {0, 1, 2, 3}
+    weights = lessons.weights(goal_shares(GOAL))
+    for variant, share in enumerate([0.4, 0.2, 0.1, 0.3]):
+        mine = torch.tensor([row.edit == 0 and row.variant == variant for row in lessons.rows])
+        assert weights[mine].sum() == pytest.approx(2 * share)
+    kept = {row.explicit for row in lessons.rows if row.edit == KEPT}
+    assert "" in kept
+    assert any(prompt.endswith("of a man") for prompt in kept)
+    assert not kept & {"a portrait of a woman", "a a woman"}
+
+
+class Drawn:
+    """A student whose pictures are those that the noise was meant for, but for one cell: where the first
+    variant was meant, half of the pictures come out as the fourth."""
+
+    def __init__(self, coupling: Coupling, shares: Sequence[float]) -> None:
+        self.boxes, self.coupling = coupling.boxes(shares), coupling
+
+    def noise(self, seeds: Sequence[int]) -> torch.Tensor:
+        shape = self.coupling.directions.shape[1:]
+        return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
+
+    def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
+        places = self.coupling.quantiles(self.noise(seeds)).tolist()
+        pictures = np.zeros((len(seeds), 4, 4, 3), np.uint8)
+        for i, (place, seed) in enumerate(zip(places, seeds, strict=True)):
+            variant = next(v for v, box in self.boxes.items() if is_in(place, box))
+            variant = 3 if variant == 0 and seed % 2 else variant
+            red, light = variant in (1, 3), variant in (2, 3)
+            pictures[i] = 255 if light and red else 0
+            if light and not red:
+                pictures[i, ..., 1:] = 255
+            elif red and not light:
+                pictures[i, ..., 0] = 255
+        return pictures
+
+
+def test_shares_are_read_as_they_are_from_few_pictures() -> None:
+    shape = (2, 4, 4)
+    directions = torch.linalg.qr(torch.randn(32, 2, generator=torch.Generator().manual_seed(1)).double())[0].T
+    classes = ((0, 0), (0, 1), (1, 0), (1, 1))
+    coupling = Coupling(directions.reshape(2, *shape), classes, ((0, 1), (0, 1)))
+    shares = goal_shares(GOAL)
+    lessons = Lessons((coupling,), None, ())  # type: ignore[arg-type]
+    student = cast(Painter, Drawn(coupling, shares[0]))
+    read = observe_coupled(student, Judge(), GOAL, readings=15, lessons=lessons, shares=shares)[0]
+    assert read[1:3] == pytest.approx([0.2, 0.1])  # exactly: nothing meant for them was lost or gained
+    assert read[0] == pytest.approx(0.2, abs=0.08)
+    assert read[3] == pytest.approx(0.5, abs=0.08)
+    assert sum(read) == pytest.approx(1)
+
+
+def test_distance_counts_what_reads_as_no_variant() -> None:
+    edit = GOAL.edits[0]
+    assert distance(edit, [0.4, 0.2, 0.1, 0.3]) == pytest.approx(0)
+    assert distance(edit, [0.3, 0.2, 0.1, 0.3]) == pytest.approx(0.1)
+    assert distance(edit, [0.5, 0.2, 0.1, 0.2]) == pytest.approx(0.1)
+
+
+def adapter(rank: int = 4) -> Adapter:
+    generator = torch.Generator().manual_seed(5)
+    down, up = torch.randn(rank, 6, generator=generator), torch.randn(8, rank, generator=generator)
+    return Adapter({"unet.a": LowRank(down, up, 2.0)})
+
+
+def test_strength_is_kept_in_alpha() -> None:
+    whole, half = adapter().layers["unet.a"], strengthened(adapter(), 0.5).layers["unet.a"]
+    assert isinstance(whole, LowRank)
+    assert isinstance(half, LowRank)
+    assert half.scale * half.up @ half.down == pytest.approx(0.5 * whole.scale * whole.up @ whole.down)
+
+
+@pytest.mark.parametrize(("loss_at_1", "rank"), [(0.005, 1), (0.05, 2), (0.3, 4)])
+def test_the_smallest_rank_that_repairs_about_as_well_is_chosen(loss_at_1: float, rank: int) -> None:
+    far = {4: 0.02, 2: 0.025, 1: 0.02 + loss_at_1}
+    if loss_at_1 > 0.1:
+        far[2] = 0.2
+
+    def look(candidate: Adapter, name: str) -> list[list[float]]:
+        own, strength = name.split("-")
+        lost = far[int(own)] + abs(float(strength) - 1.1)
+        return [[0.4 - lost, 0.2, 0.1, 0.3 + lost]]
+
+    chosen, tried = choose(GOAL, adapter(), look, ranks=(1, 2), strengths=(0.9, 1.1))
+    kept = chosen.layers["unet.a"]
+    assert isinstance(kept, LowRank)
+    assert kept.rank == rank
+    assert [one.strength for one in tried] == [1.0, 0.9, 1.1, 1.1, 1.1]
+    with pytest.raises(UsageError, match="above 0"):
+        choose(GOAL, adapter(), look, ranks=(0,), strengths=())
+
+
+def test_a_training_that_diverges_stops_and_its_last_good_state_can_be_gone_on_from(
+    painter: Painter, tmp_path: Path
+) -> None:
+    poisoned = tmp_path / "ways-first-0.pt"
+    repair(painter, Judge(), GOAL, replace(METHOD, corrections=0, ranks=(), strengths=()), work=tmp_path)
+    ways = torch.load(poisoned, weights_only=True)
+    good = ways["conditional"].clone()
+    ways["conditional"][:] = float("nan")
+    torch.save(ways, poisoned)
+    state = (tmp_path / "first.ckpt").read_bytes()
+    longer = replace(METHOD, first=replace(METHOD.first, cooldown=2), ranks=(), strengths=())
+    (tmp_path / "first.ckpt").unlink()
+    with pytest.raises(DivergedError, match="step 0"):
+        repair(painter, Judge(), GOAL, longer, work=tmp_path)
+    (tmp_path / "first.ckpt").write_bytes(state)
+    with pytest.raises(DivergedError):
+        repair(painter, Judge(), GOAL, replace(METHOD, ranks=(), strengths=()), work=tmp_path)
+    assert (tmp_path / "first.ckpt").read_bytes() == state
+    ways["conditional"] = good
+    torch.save(ways, poisoned)
+    for stale in tmp_path.glob("ways-more-*"):
+        stale.unlink()
+    done = repair(painter, Judge(), GOAL, replace(METHOD, ranks=(), strengths=()), work=tmp_path)
+    assert all(np.isfinite([loss for _, loss in done.losses]))
+
+
+def test_a_method_grows_with_its_goal() -> None:
+    small = suited(GOAL)
+    assert small.neighbours > 0
+    many = [{**RAW["edit"][0], "neutral": f"a woman {i}"} for i in range(15)]  # type: ignore[index,dict-item]
+    grown = suited(Goal.model_validate({**RAW, "edit": many}))
+    assert grown.first.steps > small.first.steps
+    assert grown.rank > small.rank
