@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -51,27 +51,55 @@ def train_denoiser(  # noqa: PLR0913
     unsaid: torch.Tensor | None = None,
     progress: Progress = lambda step, total, loss: None,
 ) -> list[tuple[int, float]]:
+    """Minimises `denoising_loss`, whose arguments these are, over both networks' parameters."""
+    plain_attention_if_short(unet)
+    text_encoder.set_attn_implementation("eager")
+    loss_of = denoising_loss(
+        unet,
+        text_encoder,
+        schedule.batch,
+        scheduler=scheduler,
+        latents=latents,
+        tokens=tokens,
+        empty=empty,
+        early=early,
+        unsaid=unsaid,
+    )
+    both = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
+    return minimise(both, loss_of, schedule, checkpoint=checkpoint, progress=progress)
+
+
+def denoising_loss(
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
+    batch: int,
+    *,
+    scheduler: DDIMScheduler,
+    latents: torch.Tensor,
+    tokens: torch.Tensor,
+    empty: torch.Tensor,
+    early: float = 0.0,
+    unsaid: torch.Tensor | None = None,
+) -> Callable[[torch.Generator], torch.Tensor]:
     """Mean squared error of the prediction at drawn time steps, captions dropped at times.
 
     early: the share of a batch that is drawn from the noisiest steps (EARLY on); the rest is uniform.
     unsaid: row numbers that three quarters of that share are taken from; None takes them from all rows.
     latents: (n, 4, h, w), already times the scaling factor. tokens: (n, length). empty: (length,).
     """
-    plain_attention_if_short(unet)
-    text_encoder.set_attn_implementation("eager")
     device = unet.device
     noisiest = scheduler.config.num_train_timesteps
 
     def loss_of(generator: torch.Generator) -> torch.Tensor:
-        dwell = int(schedule.batch * early)
-        rows = torch.randint(len(latents), (schedule.batch,), generator=generator)
+        dwell = int(batch * early)
+        rows = torch.randint(len(latents), (batch,), generator=generator)
         if unsaid is not None:
             chosen = torch.randint(len(unsaid), (dwell * 3 // 4,), generator=generator)
             rows[: len(chosen)] = unsaid[chosen]
         clean, ids = latents[rows], tokens[rows].clone()
-        ids[torch.rand(schedule.batch, generator=generator) < CAPTION_DROPOUT] = empty
+        ids[torch.rand(batch, generator=generator) < CAPTION_DROPOUT] = empty
         noise = torch.randn(clean.shape, generator=generator)
-        steps = torch.randint(noisiest, (schedule.batch,), generator=generator)
+        steps = torch.randint(noisiest, (batch,), generator=generator)
         steps[:dwell] = torch.randint(int(noisiest * EARLY), noisiest, (dwell,), generator=generator)
         target = diffusion_target(scheduler, clean, noise, steps)
         noisy = scheduler.add_noise(clean, noise, steps)
@@ -80,5 +108,4 @@ def train_denoiser(  # noqa: PLR0913
             output = unet(noisy.to(device), steps.to(device), hidden).sample
         return (output.float() - target.to(device)).square().mean()
 
-    both = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
-    return minimise(both, loss_of, schedule, checkpoint=checkpoint, progress=progress)
+    return loss_of
