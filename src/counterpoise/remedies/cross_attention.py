@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from counterpoise.diffusion.painter import Painter
 from counterpoise.errors import UsageError
 from counterpoise.lora import Adapter
-from counterpoise.remedies.normal_equations import RIDGE, solve
+from counterpoise.remedies.normal_equations import LOSS, RIDGE, solve
 
 KEYS_AND_VALUES = ("to_k", "to_v")
 
@@ -53,23 +53,32 @@ def moved(
     *,
     keep: float = 1.0,
     ridge: float = RIDGE,
+    loss: float = LOSS,
     names: Sequence[str] = KEYS_AND_VALUES,
 ) -> Adapter:
     """The adapter under which each moved prompt says what its weights ask, and preserved ones what they said.
 
-    keep, ridge: see `solve`. A few thousandths of a second a layer; nothing is drawn or trained.
+    keep: how much the preserved prompts weigh, all their tokens together, beside all edited ones (so that
+    preserving more prompts does not preserve more). ridge: see `solve`; loss: what recompressing may lose of
+    a layer's update. Nothing is drawn or trained.
     """
     rows = [aligned(painter, move) for move in moves]
     edited = torch.cat([source for source, _ in rows])
     goals = torch.cat([goal for _, goal in rows])
-    kept = kept_embeddings(painter, preserved)
+    kept = painter.embed(list(preserved)).cpu().flatten(0, 1) if preserved else None
+    share = kept_share(keep, edited, kept)
     layers = {}
     for path, layer in projections(painter.pipeline.unet, names).items():
-        # What the projection makes of the moved embedding; biases (there are none in SD) cancel out.
-        targets = goals.double() @ layer.weight.detach().cpu().double().T
-        weight = layer.weight.detach().cpu()
-        layers[f"unet.{path}"] = solve(weight, edited, targets, kept, keep=keep, ridge=ridge)
+        weight = layer.weight.detach().cpu().double()
+        # What the projection makes of the moved embedding; a bias would cancel out.
+        targets = goals @ weight.T
+        layers[f"unet.{path}"] = solve(weight, edited, targets, kept, keep=share, ridge=ridge, loss=loss)
     return Adapter(layers)
+
+
+def kept_share(keep: float, edited: Tensor, kept: Tensor | None) -> float:
+    """`solve`'s weight of one kept row, where all of them are to weigh `keep` times all edited ones."""
+    return keep * len(edited) / len(kept) if kept is not None and len(kept) else 0.0
 
 
 def aligned(painter: Painter, move: Move) -> tuple[Tensor, Tensor]:
@@ -95,8 +104,3 @@ def end_of(pipeline: Any, prompt: str) -> int:
         prompt, truncation=True, max_length=pipeline.tokenizer.model_max_length
     ).input_ids
     return len(ids) - 1
-
-
-def kept_embeddings(painter: Painter, prompts: Sequence[str]) -> Tensor | None:
-    """All tokens of all prompts [m, width], or None."""
-    return painter.embed(list(prompts)).cpu().flatten(0, 1) if prompts else None

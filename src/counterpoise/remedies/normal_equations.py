@@ -27,16 +27,17 @@ def solve(
     importance: Tensor | None = None,
     keep: float = 1.0,
     ridge: float = RIDGE,
+    loss: float = LOSS,
 ) -> LowRank:
     """The update D of `weight` that minimises
 
         sum_i w_i |(W + D) c_i - v_i|^2 + keep sum_j |D k_j|^2 + ridge s |D|_F^2
 
     weight [out, in]; edited c [n, in]; targets v [n, out]; preserved k [m, in]; importance w [n], 1 if None;
-    s the mean of w_i |c_i|^2 / in, so that `ridge` has no unit. keep and ridge >= 0, ridge > 0 where the
+    s = sum_i w_i |c_i|^2 / in, so that `ridge` has no unit. keep and ridge >= 0, ridge > 0 where the
     inputs do not span everything. D = R^T diag(w) C (C^T diag(w) C + keep K^T K + ridge s I)^-1 with the
     residuals R = V - C W^T: Eq. 7 of arXiv:2308.14761 with W_old pulled out of it, and of rank <= n. Factors
-    are float32, of the least rank that loses at most LOSS of |D|_F; where nothing is to move, zeros of rank
+    are float32, of the least rank that loses at most `loss` of |D|_F; where nothing is to move, zeros of rank
     1. Computed in float64. UsageError E_SHAPE, RefusedInputError E_NONFINITE.
     """
     _check(weight, edited, targets, preserved=preserved, importance=importance)
@@ -51,20 +52,32 @@ def solve(
         system = system + keep * (kept.T @ kept)
     system.diagonal().add_(max(ridge * size, torch.finfo(torch.float64).tiny))
     # The system is symmetric: C M^-1 is the transpose of M^-1 C^T.
-    down = torch.linalg.lstsq(system, scaled.T, driver="gelsd").solution.T
-    return thin(residual.T, down)
+    return thin(residual.T, _divided(system, scaled.T).T, loss=loss)
+
+
+def _divided(system: Tensor, right: Tensor) -> Tensor:
+    """system^-1 right, by least squares where rounding has left the system without an inverse."""
+    root, failed = torch.linalg.cholesky_ex(system)
+    if not int(failed):
+        return torch.cholesky_solve(right, root)
+    return torch.linalg.lstsq(system, right, driver="gelsd").solution
 
 
 def thin(up: Tensor, down: Tensor, *, loss: float = LOSS) -> LowRank:
     """up [out, n] @ down [n, in] as float32 factors of the least rank that loses at most `loss`, relative."""
-    left, core_left = torch.linalg.qr(up.double())
-    right, core_right = torch.linalg.qr(down.double().T)
-    u, s, vh = torch.linalg.svd(core_left @ core_right.T)
+    left, right = up.double(), down.double()
+    if left.shape[1] < min(left.shape[0], right.shape[1]):  # else the product is the small core itself
+        q_left, left = torch.linalg.qr(left)
+        q_right, core = torch.linalg.qr(right.T)
+        u, s, vh = torch.linalg.svd(left @ core.T)
+        u, vh = q_left @ u, vh @ q_right.T
+    else:
+        u, s, vh = torch.linalg.svd(left @ right, full_matrices=False)
     tails = s.square().flip(0).cumsum(0).flip(0).sqrt()
     rank = max(1, int((tails > loss * s.norm()).sum()))
     root = s[:rank].sqrt()
-    update_up, update_down = left @ (u[:, :rank] * root), (root[:, None] * vh[:rank]) @ right.T
-    return LowRank(update_down.float().contiguous(), update_up.float().contiguous(), float(rank))
+    narrow_down, narrow_up = root[:, None] * vh[:rank], u[:, :rank] * root
+    return LowRank(narrow_down.float().contiguous(), narrow_up.float().contiguous(), float(rank))
 
 
 def _check(
