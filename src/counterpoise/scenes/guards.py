@@ -142,10 +142,10 @@ def _named(prompt: str, vocabulary: Vocabulary) -> str:
             return word
         # A name goes on at once: in "Anna, Maria" a comma is between two persons, each of one word.
         following = plain[i + 1] if i + 1 < len(plain) and f"{words[i]} {words[i + 1]}" in prompt else ""
+        if following[:1].isupper() and {word.capitalize(), words[i].capitalize()} & set(named.titles):
+            return f"{word} {following}"
         if not (_is_capitalised(word) and _is_capitalised(following)):
             continue
-        if words[i] in named.titles or word in named.titles:
-            return f"{word} {following}"
         after_place = i > 0 and plain[i - 1].lower() in named.places
         if not after_place and not {word, following} & set(named.common):
             return f"{word} {following}"
@@ -161,19 +161,35 @@ def _without_people(prompt: str, vocabulary: Vocabulary) -> str:
     rest = prompt
     for word, _ in _longest_first(vocabulary.vague):
         rest = matcher(word).sub(" ", rest)
-    for axis in vocabulary.axes.values():
-        for phrases in axis.values.values():
-            for phrase in phrases:
-                rest = matcher(phrase).sub(_kept_person if "{person}" in phrase else " ", rest)
+    said = [
+        phrase for axis in vocabulary.axes.values() for phrases in axis.values.values() for phrase in phrases
+    ]
+    # "Black women" before "women": the noun is what its adjective is known by.
+    for phrase in sorted(said, key=lambda phrase: "{person}" not in phrase):
+        rest = matcher(phrase).sub(_kept, rest)
     rest = _COUNT.sub(lambda found: found[0][len(found[1]) :], rest)
     rest = re.sub(r"\b(?:with|wearing)\s*(?=[,.;]|$)", " ", rest)
     rest = re.sub(r"\s+([,.;])", r"\1", " ".join(rest.split()))
+    rest = re.sub(r"\b([Aa])n? (?=([a-zA-Z]))", _article, rest)
     return re.sub(r"(?:[,;]\s*){2,}", ", ", rest).strip(" ,;")
 
 
-def _kept_person(found: re.Match[str]) -> str:
-    """ "Black women" without its attribute: "women"."""
-    return " " + found[0].split(" ", 1)[1]
+def _kept(found: re.Match[str]) -> str:
+    """What stays of a phrase about persons: its noun, without what it says of them."""
+    last = found[0].split()[-1].lower()
+    if last in ("women", "men") and re.match(
+        r"\s+(?!(?:in|on|at|of|and|with|from|or)\b|\w+ing\b)\w", found.string[found.end() :]
+    ):
+        return " "  # "a women basketball team" says it as an adjective
+    if last in ("woman", "man"):
+        return " person"
+    if last in ("women", "men"):
+        return " people"
+    return " " + found[0].split(" ", 1)[1] if re.fullmatch(PERSON, last) and " " in found[0] else " "
+
+
+def _article(found: re.Match[str]) -> str:
+    return f"{found[1]}n " if found[2].lower() in "aeiou" else f"{found[1]} "
 
 
 def _longest_first(table: Mapping[str, V]) -> list[tuple[str, V]]:
