@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction as F
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
@@ -16,13 +16,13 @@ from counterpoise.scenes.shares import exact_shares, parse_share
 TONES = ("pale", "light", "tan", "brown", "dark")
 
 
-def exact(text: str, people: int = 5) -> dict[str, F]:
+def exact(text: str, people: int = 5) -> dict[str, Fraction]:
     axis, written = parse_share(text)
     return exact_shares(axis, written, values=TONES, people=people)
 
 
 def test_every_way_of_writing_a_share_is_the_same_share() -> None:
-    wanted = {"dark": F(2, 5), "tan": F(3, 5)}
+    wanted = {"dark": Fraction(2, 5), "tan": Fraction(3, 5)}
     for text in (
         "dark 2/5, tan 3/5",
         "dark 0.4, tan 0.6",
@@ -33,10 +33,12 @@ def test_every_way_of_writing_a_share_is_the_same_share() -> None:
         assert exact(f"skin: {text}") == wanted
     assert exact_shares("skin", {"dark": 0.4, "tan": 0.6}, values=TONES, people=7) == wanted
     assert exact_shares("skin", {"dark": 2, "tan": 3}, values=TONES, people=5) == wanted
-    assert exact_shares("skin", {"dark": 1 / 3, "tan": 2 / 3}, values=TONES, people=5)["dark"] == F(1, 3)
-    assert exact("skin: mixed") == dict.fromkeys(TONES, F(1, 5))
-    assert exact("skin: dark, tan") == {"dark": F(1, 2), "tan": F(1, 2)}
-    assert exact("skin: dark 1", people=9) == {"dark": F(1)}
+    assert exact_shares("skin", {"dark": 1 / 3, "tan": 2 / 3}, values=TONES, people=5)["dark"] == Fraction(
+        1, 3
+    )
+    assert exact("skin: mixed") == dict.fromkeys(TONES, Fraction(1, 5))
+    assert exact("skin: dark, tan") == {"dark": Fraction(1, 2), "tan": Fraction(1, 2)}
+    assert exact("skin: dark 1", people=9) == {"dark": Fraction(1)}
 
 
 @pytest.mark.parametrize(
@@ -69,18 +71,18 @@ def test_numbers_that_are_no_shares_are_refused(share: object) -> None:
 
 
 @st.composite
-def margins(draw: st.DrawFn) -> list[dict[str, F]]:
+def margins(draw: st.DrawFn) -> list[dict[str, Fraction]]:
     axes = []
     for axis in range(draw(st.integers(2, 3))):
         weights = draw(st.lists(st.integers(0, 7), min_size=1, max_size=5).filter(any))
-        axes.append({f"{axis}.{i}": F(weight, sum(weights)) for i, weight in enumerate(weights)})
+        axes.append({f"{axis}.{i}": Fraction(weight, sum(weights)) for i, weight in enumerate(weights)})
     return axes
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(margins(), st.integers(1, 60), st.integers(0, 99))
 def test_cells_and_margins_of_independent_axes_are_within_one(
-    axes: list[dict[str, F]], n: int, seed: int
+    axes: list[dict[str, Fraction]], n: int, seed: int
 ) -> None:
     table = product_table(axes)
     counts = rounded_table(table, n, seed=seed)
@@ -92,7 +94,7 @@ def test_cells_and_margins_of_independent_axes_are_within_one(
     assert counts == rounded_table(table, n, seed=seed)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.lists(st.integers(0, 5), min_size=3, max_size=3), min_size=2, max_size=4), st.integers(1, 30)
 )
@@ -100,25 +102,25 @@ def test_any_joint_table_of_two_axes_has_a_controlled_rounding(weights: list[lis
     total = sum(map(sum, weights))
     if not total:
         return
-    table = {(str(i), str(j)): F(w, total) for i, row in enumerate(weights) for j, w in enumerate(row)}
+    table = {(str(i), str(j)): Fraction(w, total) for i, row in enumerate(weights) for j, w in enumerate(row)}
     counts = rounded_table(table, n, seed=0)
     assert sum(counts.values()) == n
     assert all(abs(counts[cell] - table[cell] * n) < 1 for cell in table)
     for axis in (0, 1):
-        quota: dict[str, F] = {}
+        quota: dict[str, Fraction] = {}
         for cell, share in table.items():
-            quota[cell[axis]] = quota.get(cell[axis], F(0)) + share * n
+            quota[cell[axis]] = quota.get(cell[axis], Fraction(0)) + share * n
         assert all(abs(margin(counts, axis).get(value, 0) - q) < 1 for value, q in quota.items())
 
 
 def test_a_table_without_a_controlled_rounding_keeps_its_cells_and_sum() -> None:
     # Any two of these four cells share a coordinate, so that some margin gets two where its quota is one.
     cells = [("0", "0", "0"), ("0", "1", "1"), ("1", "0", "1"), ("1", "1", "0")]
-    counts = rounded_table(dict.fromkeys(cells, F(1, 4)), 2, seed=3)
+    counts = rounded_table(dict.fromkeys(cells, Fraction(1, 4)), 2, seed=3)
     assert sorted(counts.values()) == [0, 0, 1, 1]
     assert max(abs(margin(counts, a).get(v, 0) - 1) for a in range(3) for v in "01") == 1
 
 
 def test_too_many_combinations_are_refused() -> None:
     with pytest.raises(UsageError, match="combinations"):
-        product_table([{str(i): F(1, 20) for i in range(20)}] * 3)
+        product_table([{str(i): Fraction(1, 20) for i in range(20)}] * 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from fractions import Fraction as F
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 from counterpoise.errors import RefusedInputError, UsageError
 from counterpoise.scenes import (
     Plan,
+    Planned,
     load_state,
     new_state,
     plan_many,
@@ -38,43 +39,45 @@ def people_of(plans: tuple[Plan, ...]) -> list[dict[str, str]]:
     return [dict(person.attributes) for plan in plans for person in plan.people]
 
 
-def furthest(people: list[dict[str, str]], axis: str, shares: dict[str, F]) -> F:
+def furthest(people: list[dict[str, str]], axis: str, shares: dict[str, Fraction]) -> Fraction:
     counts: Counter[str] = Counter()
-    most = F(0)
+    most = Fraction(0)
     for n, person in enumerate(people, 1):
         counts[person[axis]] += 1
         most = max(most, *(abs(share * n - counts[value]) for value, share in shares.items()))
     return most
 
 
-def targets(state: QuotaState) -> dict[str, dict[str, F]]:
-    return {axis: {v: F(s) for v, s in shares.items()} for axis, shares in state.targets.items()}
+def targets(state: QuotaState) -> dict[str, dict[str, Fraction]]:
+    return {axis: {v: Fraction(s) for v, s in shares.items()} for axis, shares in state.targets.items()}
 
 
-def test_a_hundred_pictures_keep_every_prefix_of_every_attribute_within_one_person() -> None:
+@pytest.fixture(scope="module")
+def hundred() -> Planned:
     asked = request()
-    planned = plan_many(asked, 100, state=new_state(asked.units, asked.roles))
+    return plan_many(asked, 100, state=new_state(asked.units, asked.roles))
+
+
+def test_a_hundred_pictures_keep_every_prefix_of_every_attribute_within_one_person(hundred: Planned) -> None:
+    planned = hundred
     everyone = people_of(planned.plans)
     assert len(everyone) == 500
     for axis, shares in targets(planned.state).items():
         assert furthest(everyone, axis, shares) < 1
-    said = max(F(plan.allocation.max_deviation) for plan in planned.plans)
+    said = max(Fraction(plan.allocation.max_deviation) for plan in planned.plans)
     assert said == max(furthest(everyone, axis, shares) for axis, shares in targets(planned.state).items())
 
 
-def test_attributes_of_one_stream_are_not_confounded() -> None:
-    asked = request()
-    everyone = people_of(plan_many(asked, 100, state=new_state(asked.units, asked.roles)).plans)
+def test_attributes_of_one_stream_are_not_confounded(hundred: Planned) -> None:
+    everyone = people_of(hundred.plans)
     for a, b in [("skin", "hair_color"), ("skin", "glasses"), ("hair_color", "glasses")]:
         table = Counter((person[a], person[b]) for person in everyone)
         first, second = Counter(p[a] for p in everyone), Counter(p[b] for p in everyone)
         assert max(abs(table[x, y] - first[x] * second[y] / 500) for x in first for y in second) <= 3
 
 
-def test_places_are_shared_out_over_groups_and_roles_too() -> None:
-    asked = request(shares=SHARES[:1])
-    planned = plan_many(asked, 100, state=new_state(asked.units, asked.roles))
-    groups, places, counts = position_table(planned.plans, "skin")
+def test_places_are_shared_out_over_groups_and_roles_too(hundred: Planned) -> None:
+    groups, places, counts = position_table(hundred.plans, "skin")
     assert places == ["1", "2", "3", "4", "5"]
     table = np.array(counts)
     shares = np.array([{"dark": 0.4}.get(group, 0.2) for group in groups])
@@ -142,7 +145,7 @@ def test_a_batch_is_rounded_as_a_whole_and_spread() -> None:
     everyone = people_of(plans)
     cells = Counter((p["skin"], p["hair_color"], p["glasses"]) for p in everyone)
     for (skin, _, _), count in cells.items():
-        assert abs(count - 20 * (F(2, 5) if skin == "dark" else F(1, 5)) / 4) < 1
+        assert abs(count - 20 * (Fraction(2, 5) if skin == "dark" else Fraction(1, 5)) / 4) < 1
     assert plans[0].allocation.method == "controlled_rounding"
     assert Counter(p["skin"] for p in everyone) == {"dark": 8, "tan": 4, "light": 4, "pale": 4}
     one = plan_many(request(shares=SHARES[:1]), 1).plans[0]

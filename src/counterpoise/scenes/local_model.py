@@ -8,14 +8,23 @@ ends at the first quote or at its budget of tokens. The reply is checked like an
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
 from counterpoise.errors import UsageError
 from counterpoise.scenes.templates import Task, template_words
-from counterpoise.scenes.writing import WriterProblem, instructions
+from counterpoise.scenes.writing import WriterProblem
 
+# What a small model goes on from: the form, and that a text ends with what somebody does.
+_EXAMPLES = """{"scene": "three people, a kitchen, in morning light", "phrase": "a person, cook, stirring"}
+{"scene": "two people, a park, under tall trees", "phrase": "a person, gardener, watering the flowers"}
+{"scene": "four people, a concert hall, on a stage", "phrase": "a person, musician, playing the violin"}
+"""
+_KEPT = frozenset(
+    ("a", "an", "the", "in", "with", "without", "of", "people", "person", "any", "garment", "id", "scene")
+)
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ,'-")
 
 
@@ -46,27 +55,43 @@ class LocalModel:
 
     def _filled(self, task: Task, problem: tuple[str, str] | None) -> str:
         draft = template_words(task)
-        said = self._prompt(task, problem)
-        scene = self._text(said + '{"scene": ', draft.scene)
+        banned = self._banned(task, problem)
+        # The number of people is code's, the rest of the scene is the model's to go on with.
+        scene = self._text(f'{_EXAMPLES}{{"scene": ', draft.scene, banned)
         people: list[dict[str, str]] = []
         for slot in task.slots:
-            before = json.dumps({"scene": scene, "negative": draft.negative, "people": people})
-            opening = f'{before[:-2]}{", " if people else ""}{{"id": "{slot.id}", "phrase": '
-            people.append({"id": slot.id, "phrase": self._text(said + opening, draft.phrases[slot.id])})
+            before = f'{_EXAMPLES}{{"scene": {json.dumps(scene)}, "phrase": '
+            people.append({"id": slot.id, "phrase": self._text(before, draft.phrases[slot.id], banned)})
         return json.dumps({"scene": scene, "negative": draft.negative, "people": people})
 
-    def _prompt(self, task: Task, problem: tuple[str, str] | None) -> str:
-        rules, material = instructions(task)
+    def _banned(self, task: Task, problem: tuple[str, str] | None) -> list[list[int]]:
+        """Tokens of words that would say something of a person, and, at a second try, of what was refused."""
+        vocabulary = task.vocabulary
+        phrases = [
+            phrase for axis in vocabulary.axes.values() for said in axis.values.values() for phrase in said
+        ]
+        phrases += [
+            term
+            for terms in (*vocabulary.forbidden.values(), *vocabulary.pronouns.values())
+            for term in terms
+        ]
         if problem is not None:
-            rules += f" Your last reply was refused: {problem[1]}."
-        messages = [{"role": "system", "content": rules}, {"role": "user", "content": json.dumps(material)}]
+            phrases.append(problem[0])
+        words = {word.strip("'-") for phrase in phrases for word in re.findall(r"[A-Za-z'-]+", phrase)}
         tokenizer = self._parts()["tokenizer"]
-        if getattr(tokenizer, "chat_template", None):
-            return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-        return "\n\n".join(message["content"] for message in messages) + "\n\n"
+        spelt = {
+            f"{space}{form}"
+            for word in words - _KEPT
+            if word
+            for form in (word, word.capitalize())
+            for space in (" ", "")
+        }
+        return [
+            ids for form in sorted(spelt) if (ids := tokenizer(form, add_special_tokens=False)["input_ids"])
+        ]
 
-    def _text(self, before: str, begun: str) -> str:
-        """`begun` and what the model writes after it, up to a quote."""
+    def _text(self, before: str, begun: str, banned: list[list[int]]) -> str:
+        """`begun` and what the model writes after it, up to a quote or a second clause."""
         import torch
         from transformers import LogitsProcessorList
 
@@ -81,12 +106,17 @@ class LocalModel:
                 do_sample=False,
                 pad_token_id=tokenizer.eos_token_id,
                 eos_token_id=[*parts["closing"], tokenizer.eos_token_id],
+                bad_words_ids=banned,
                 logits_processor=LogitsProcessorList([parts["mask"]]),
             )
         added = tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True).split('"')[0]
-        # A budget that ends inside a word or clause would leave half of it.
-        whole = added.rpartition(",")[0] if made.shape[1] - ids.shape[1] >= self.tokens else added
-        return f"{begun}, {' '.join(whole.split())}".rstrip(" ,-'")
+        # The first clause: a budget that ends inside a word would leave half of it.
+        clause = (
+            " ".join(added.partition(",")[0].split())
+            if "," in added or len(made[0]) - len(ids[0]) < self.tokens
+            else ""
+        )
+        return f"{begun}, {clause}".rstrip(" ,-'")
 
     def _parts(self) -> dict[str, Any]:
         if not self._loaded:
