@@ -1,0 +1,10 @@
+"""`counterpoise scene ...`: pictures of several people, planned person by person."""
+
+from __future__ import annotations
+
+import typer
+
+from counterpoise.cli import scene_plan
+
+app = typer.Typer(no_args_is_help=True)
+scene_plan.register(app)
