@@ -50,7 +50,7 @@ def leaves_open(edit: Edit, stated: Mapping[str, str]) -> bool:
     whole = implied(stated)
     settled = {*whole, *(("exposure",) if "clothes" in whole else ())}  # clothes are modest or revealing
     own = stated_in(edit.neutral)
-    return edit.attribute not in settled and all(whole.get(key) == value for key, value in own.items())
+    return settled.isdisjoint(edit.claimed) and all(whole.get(key) == value for key, value in own.items())
 
 
 def implied(stated: Mapping[str, str]) -> Stated:
@@ -62,10 +62,11 @@ def implied(stated: Mapping[str, str]) -> Stated:
 def check_phrases(goal: Goal) -> None:
     """UsageError E_PHRASE or E_ATTRIBUTE for a goal that the world's drawings cannot be made for."""
     for edit in goal.edits:
-        if edit.attribute not in load_table().attributes:
+        unknown = [name for name in edit.attributes if name not in load_table().attributes]
+        if unknown:
             known = ", ".join(load_table().attributes)
             raise UsageError(
-                f"goal: the world has no attribute {edit.attribute!r}; it has {known}", code="E_ATTRIBUTE"
+                f"goal: the world has no attribute {unknown[0]!r}; it has {known}", code="E_ATTRIBUTE"
             )
         for phrase in (edit.neutral, *(variant.phrase for variant in edit.variants)):
             stated_in(phrase)

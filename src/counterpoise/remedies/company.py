@@ -73,7 +73,7 @@ def others(
 ) -> list[Adapter]:
     """An adapter for each (attribute, value) of `wanted` that no edit of the goal is of."""
     plan = recipe or Recipe()
-    edited = {edit.attribute for edit in goal.edits}
+    edited = {name for edit in goal.edits for name in edit.attributes}
     return [
         _made(
             bench,

@@ -27,7 +27,7 @@ Cell = tuple[tuple[str, str], ...]
 
 def cell_of(edit: Edit, variant: Variant) -> Cell:
     """What an audit should read of the variant."""
-    return ((edit.attribute, variant.reads),)
+    return tuple(edit.cell(variant).items())
 
 
 def cells(edit: Edit) -> tuple[Cell, ...]:

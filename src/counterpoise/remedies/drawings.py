@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, final
+from typing import Any, Literal, NamedTuple, TypeVar, final
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ from counterpoise.world.grammar import Captioned, bare_rows, sample
 from counterpoise.world.table import Person, load_table
 
 Version = Literal["same", "replace", "add"]
+Values = tuple[str, ...]
+T = TypeVar("T")
 Look = Callable[[np.ndarray], np.ndarray]
 """Pictures uint8 (n, s, s, 3) in, the same with another look out."""
 
@@ -103,7 +105,7 @@ def _redrawn(goal: Goal, said: Captioned, item: Item, counts: Counter[int]) -> I
     rng = np.random.default_rng([*item.seed, 1])
     values = []
     for e in item.edits:
-        values.append(next_value(goal.edits[e].target(), counts[e]))
+        values.append(next_value(shares_of(goal.edits[e]), counts[e]))
         counts[e] += 1
     person = _person([goal.edits[e] for e in item.edits], values, said.stated, rng)
     return item._replace(person=person, seed=(*item.seed, 1))
@@ -115,26 +117,35 @@ def _missing(
     """The drawings that edit `e` lacks: captions of its rows, in turn, each with a value that is too rare."""
     edit = goal.edits[e]
     open_rows = [(stated, item) for stated, item in rows if e in item.edits]
-    target = edit.target()
-    there = Counter(item.person[edit.attribute] for _, item in open_rows)
+    target = shares_of(edit)
+    there = Counter(tuple(item.person[name] for name in edit.claimed) for _, item in open_rows)
     whole = max(there[value] / share for value, share in target.items())
     lacking = [
         value for value, share in target.items() for _ in range(max(0, round(whole * share) - there[value]))
     ]
     rng = np.random.default_rng([seed, e, 2])
     found = []
-    for i, value in enumerate(rng.permutation(np.array(lacking, dtype=str)).tolist()):
+    for i, k in enumerate(rng.permutation(len(lacking)).tolist()):
         stated, item = open_rows[i % len(open_rows)]
         own = np.random.default_rng([seed, first + i, 3])
         others = [goal.edits[k] for k in item.edits if k != e]
-        values = [value, *(_drawn(other.target(), own) for other in others)]
+        values = [lacking[k], *(_drawn(shares_of(other), own) for other in others)]
         person = _person([edit, *others], values, stated, own)
         found.append((stated, item._replace(person=person, seed=(seed, first + i, 3))))
     return found
 
 
+def shares_of(edit: Edit) -> dict[Values, float]:
+    """Values of the edit's `claimed` attributes together -> the share of pictures that should have them."""
+    found: dict[Values, float] = {}
+    for variant in edit.variants:
+        values = tuple(edit.cell(variant)[name] for name in edit.claimed)
+        found[values] = found.get(values, 0.0) + variant.share
+    return found
+
+
 def _person(
-    edits: Sequence[Edit], values: Sequence[str], stated: Mapping[str, str], rng: np.random.Generator
+    edits: Sequence[Edit], values: Sequence[Values], stated: Mapping[str, str], rng: np.random.Generator
 ) -> Person:
     """A person as stated, with these values, and with what else a variant that reads so says, if it fits."""
     known = dict(stated)
@@ -142,16 +153,17 @@ def _person(
         fitting = []
         for variant in edit.variants:
             more = stated_in(variant.phrase)
-            if variant.reads == value and all(known.get(key, own) == own for key, own in more.items()):
+            reads = tuple(edit.cell(variant)[name] for name in edit.claimed)
+            if reads == value and all(known.get(key, own) == own for key, own in more.items()):
                 fitting.append((more, variant.share))
         if fitting:
             shares = np.array([share for _, share in fitting])
             known |= fitting[rng.choice(len(fitting), p=shares / shares.sum())][0]
-        known[edit.attribute] = value
+        known |= dict(zip(edit.claimed, value, strict=True))
     return load_table().complete(known, rng)
 
 
-def next_value(shares: Mapping[str, float], at: int) -> str:
+def next_value(shares: Mapping[T, float], at: int) -> T:
     """The value of the `at`-th row: multiples of the golden ratio fill any shares evenly from the start,
     where independent draws would give a few hundred rows shares of their own."""
     place = (0.5 + at * (5**0.5 - 1) / 2) % 1.0
@@ -159,7 +171,7 @@ def next_value(shares: Mapping[str, float], at: int) -> str:
     return list(shares)[int(np.searchsorted(ends / ends[-1], place, side="right"))]
 
 
-def _drawn(shares: Mapping[str, float], rng: np.random.Generator) -> str:
+def _drawn(shares: Mapping[T, float], rng: np.random.Generator) -> T:
     weights = np.array(list(shares.values()))
     return list(shares)[rng.choice(len(weights), p=weights / weights.sum())]
 

@@ -126,9 +126,10 @@ def topics(goal: Goal, measurer: Measurer, *, n: int) -> list[Topic]:
         phrases = {variant.phrase: variant.share for variant in edit.variants}
         base = tuple(template.format(next_value(phrases, i)) for i in range(n))
         name = f"{edit.neutral}, as its variants"
-        found[name] = Topic(name, template.format(edit.neutral), base, edit.attribute)
-        for variant in edit.variants:
-            put(variant.phrase, edit.attribute, variant.reads)
+        found[name] = Topic(name, template.format(edit.neutral), base, edit.attributes[0])
+        for k, variant in enumerate(edit.variants):
+            cell = list(edit.cell(variant).items())  # one of what it says, in turn
+            put(variant.phrase, *cell[k % len(cell)])
     for phrase in goal.keep:
         put(phrase, *_states(phrase, measurer))
     return list(found.values())

@@ -23,6 +23,7 @@ from typing import Any, final
 
 import torch
 
+from counterpoise.audit.targets import joint_name
 from counterpoise.diffusion.load import load_pipeline, quieten
 from counterpoise.errors import UsageError
 from counterpoise.lora import Adapter, Host
@@ -269,14 +270,15 @@ def tally(goal: Goal, before: list[Item], after: list[Item]) -> Iterator[str]:
     """What the data hold of each edit's majority before and after, a line an edit."""
     for e, edit in enumerate(goal.edits):
         counts = [
-            Counter(item.person[edit.attribute] for item in rows if e in item.edits)
+            Counter(tuple(item.person[name] for name in edit.claimed) for item in rows if e in item.edits)
             for rows in (before, after)
         ]
         if not counts[0]:
             continue
         most = counts[0].most_common(1)[0][0]
         told = [f"{count[most]:,} of {count.total():,}" for count in counts]
-        yield f"{edit.neutral}, {edit.attribute} {most}: {told[0]} pictures before, {told[1]} after"
+        name = f"{edit.neutral}, {joint_name(edit.claimed)} {joint_name(most)}"
+        yield f"{name}: {told[0]} pictures before, {told[1]} after"
 
 
 def _check(remedy: Retrain, pipeline: Any) -> None:
