@@ -93,7 +93,7 @@ def _disparity(found: Audited) -> Iterator[Row]:
 
 def _moved(found: Audited) -> Iterator[Row]:
     for kept, bar in ((True, MOVED), (False, None)):
-        drifts = [row for row in found.kept.drifts if row.finding.startswith("drift[0]") is kept]
+        drifts = [row for row in found.kept.drifts if row.finding.startswith("drift[3]") is not kept]
         if not drifts:
             continue
         worst = max(drifts, key=lambda row: row.moved.value or 0.0)

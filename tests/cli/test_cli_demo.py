@@ -28,7 +28,7 @@ def start(out: Path) -> subprocess.Popen[str]:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A demo that was killed with SIGKILL in its repair and in its audit, then let run to its end."""
     out = tmp_path_factory.mktemp("demo") / "run"
-    for sign in ("repair-*/ways-first-0.pt", "images/1-base/*/*.png"):
+    for sign in ("repair-*/distil/ways-first-0.pt", "images/1-base/*/*.png"):
         process = start(out)
         deadline = time.monotonic() + 200
         while not any(out.glob(sign)) and process.poll() is None and time.monotonic() < deadline:

@@ -16,11 +16,12 @@ from counterpoise.errors import UsageError
 from counterpoise.lora import Host
 from counterpoise.lora.training import Schedule
 from counterpoise.measure.reading import Reading
+from counterpoise.remedies.correcting import DAMPING, corrected
 from counterpoise.remedies.coupling import couple, seeds_in
 from counterpoise.remedies.distil import Method, distil
 from counterpoise.remedies.goal import Goal, load_goal
 from counterpoise.remedies.lessons import KEPT, Library, goal_shares
-from counterpoise.remedies.repair import DAMPING, corrected, observe, repair
+from counterpoise.remedies.repair import observe, repair
 
 GOAL = Goal.model_validate(
     {

@@ -31,7 +31,7 @@ def write_page(demo: Demo) -> Path:
         targets=targets_of(demo.spec),
         pictures=_pictures(demo),
         proofs=_proofs(demo),
-        losses=[(int(step), float(loss)) for step, loss in demo.repair["losses"]],
+        losses=[(int(step), float(loss)) for step, loss in demo.repair["told"]["losses"]],
         facts=_facts(demo),
         commands=["counterpoise demo --fast" if demo.fast else "counterpoise demo"],
         confidence=demo.spec.confidence,
@@ -91,16 +91,16 @@ def _proofs(demo: Demo) -> list[Proof]:
 
 def _facts(demo: Demo) -> dict[str, str]:
     drawing, made = demo.spec.drawing, demo.repair
-    method = made["method"]
+    method, cost = made["told"]["method"], made["cost"]
     return {
         "model": f"world ({load_table().name}), sha256 {demo.sha256_before}",
         "drawing": f"guidance {drawing.guidance:g}, {drawing.steps} steps, batches of {drawing.batch_size}",
         "seeds": f"{demo.spec.seed} and on; the same in every arm",
         "adapter": f"rank {method['rank']}, alpha {method['alpha']:g}, UNet attention and feed-forward",
-        "repair": f"{made['seconds']:.0f} s; {method['first']['steps']} steps, then "
+        "repair": f"{cost['seconds']:.0f} s; {method['first']['steps']} steps, then "
         f"{method['corrections']} x {method['later']['steps']} after corrections, which read "
-        f"{made['pictures_judged']} pictures",
-        "judge": f"the world's reader, version {made['reader']}",
+        f"{cost['judged']} pictures",
+        "judge": f"the world's reader, {made['judge']}",
         "target chosen by": "goal.toml: equal tones, equal presentation, the others' rate of clothes",
         "versions": ", ".join(f"{name} {version(name)}" for name in ("counterpoise", "torch", "diffusers")),
         "Python": platform.python_version(),

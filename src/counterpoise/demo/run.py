@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, final
@@ -14,31 +12,21 @@ from counterpoise.audit import AuditSpec, Findings, load_spec, read_run, results
 from counterpoise.audit.arms import Ways
 from counterpoise.demo.proof import FoldProof, prove_fold
 from counterpoise.diffusion.load import load_pipeline
-from counterpoise.diffusion.painter import Painter
-from counterpoise.errors import UsageError
-from counterpoise.lora import Adapter, Host
-from counterpoise.measure.heads import HeadReader, load_reader
-from counterpoise.remedies.distil import FIRST, LATER, Method
+from counterpoise.lora import Host
+from counterpoise.measure.heads import load_reader
 from counterpoise.remedies.goal import Goal, load_goal
-from counterpoise.remedies.repair import Repair, repair
+from counterpoise.remedies.making import make
+from counterpoise.remedies.treatment import Bench
 from counterpoise.world import MODEL_NAME, model_folder, reader_folder
 
 StageProgress = Callable[[str, int, int, float], None]
 PROOF_N = 20  # pictures a prompt for the folded and the restored arm
-FAST = Method(
-    ways=36,
-    kept=40,
-    first=replace(FIRST, steps=40),
-    later=replace(LATER, steps=10),
-    corrections=1,
-    readings=4,
-)
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """Everything that the demo found; the report and results.json are made of it."""
+    """Everything that the demo found; the report and results.json are made of it. repair: its story."""
 
     out: Path
     fast: bool
@@ -61,15 +49,15 @@ def run_demo(
 
     Raises UsageError when `out` holds a demo of other settings.
     """
-    spec, goal, method = questions(fast=fast)
+    spec, goal = questions(fast=fast)
     pipeline = load_pipeline(model_folder(MODEL_NAME))
     reader = load_reader(reader_folder())
     host = Host(pipeline)
     before = host.fingerprint()
-    adapter, made = _repaired(
-        pipeline, reader, spec=spec, goal=goal, method=method, out=out, progress=progress
-    )
     ways = Ways(host, spec.drawing, model=MODEL_NAME)
+    bench = Bench(ways.painter(), reader, out, seed=spec.seed, progress=progress, fast=fast)
+    made = make("distil", bench, goal)
+    ((adapter, _),) = made.prepared.treatment.adapters
 
     def audited(done: int, total: int, arm: str) -> None:
         progress(f"audit {arm}", done, total, float("nan"))
@@ -95,18 +83,18 @@ def run_demo(
     )
     both = {part.name: getattr(main, part.name) + getattr(proofs, part.name) for part in fields(Findings)}
     findings = Findings(**both)
-    demo = Demo(out, fast, spec, goal, findings, fold, before, host.fingerprint(), made)
+    demo = Demo(out, fast, spec, goal, findings, fold, before, host.fingerprint(), dict(made.story))
     with read_run(out) as evidence:
         results_json(out / "results.json", findings, evidence, extra=_extra(demo))
     return demo
 
 
-def questions(*, fast: bool) -> tuple[AuditSpec, Goal, Method]:
-    """The demo's spec, goal and method; fast: few pictures and steps, the same code."""
+def questions(*, fast: bool) -> tuple[AuditSpec, Goal]:
+    """The demo's spec and goal; fast: few pictures."""
     here = files("counterpoise.demo")
     spec = load_spec(Path(str(here.joinpath("spec.toml"))))
     goal = load_goal(Path(str(here.joinpath("goal.toml"))))
-    return (smaller(spec, 10), goal, FAST) if fast else (spec, goal, Method())
+    return (smaller(spec, 10) if fast else spec), goal
 
 
 def smaller(spec: AuditSpec, n: int) -> AuditSpec:
@@ -114,62 +102,6 @@ def smaller(spec: AuditSpec, n: int) -> AuditSpec:
     claims = tuple(claim.model_copy(update={"n": min(n, spec.n_of(claim))}) for claim in spec.claims)
     gaps = tuple(gap.model_copy(update={"n": min(n, spec.n_of(gap))}) for gap in spec.disparities)
     return spec.model_copy(update={"n": min(n, spec.n), "claims": claims, "disparities": gaps})
-
-
-def _repaired(
-    pipeline: Any,
-    reader: HeadReader,
-    *,
-    spec: AuditSpec,
-    goal: Goal,
-    method: Method,
-    out: Path,
-    progress: StageProgress,
-) -> tuple[Adapter, dict[str, Any]]:
-    """The adapter, made or found; its work folder is named by all that it depends on."""
-    settings = {
-        "goal": goal.model_dump(mode="json"),
-        "method": asdict(method),
-        "drawing": spec.drawing.model_dump(mode="json"),
-        "model_sha256": Host(pipeline).fingerprint(),
-        "reader": reader.version,
-    }
-    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-    file, story = out / "adapter.safetensors", out / "repair.json"
-    if file.exists() and story.exists():
-        made: dict[str, Any] = json.loads(story.read_text("utf-8"))
-        if made["key"] != key:
-            raise UsageError(
-                f"{out} holds a demo of other settings, model or reader; choose another --out or delete it",
-                code="E_RUN_CHANGED",
-                file=str(out),
-            )
-        return Adapter.load(file), made
-    drawing = spec.drawing
-    painter = Painter(
-        pipeline,
-        guidance=drawing.guidance,
-        steps=drawing.steps,
-        negative_prompt=drawing.negative_prompt,
-        batch_size=drawing.batch_size,
-        dtype="bfloat16",
-    )
-    done = repair(painter, reader, goal, method, work=out / f"repair-{key}", progress=progress)
-    made = _story(done, settings, key)
-    done.adapter.save(file, dialect="diffusers")
-    _atomic(story, json.dumps(made, indent=1) + "\n")  # last: a kill before it makes both again
-    return Adapter.load(file), made
-
-
-def _story(done: Repair, settings: dict[str, Any], key: str) -> dict[str, Any]:
-    return {
-        "key": key,
-        "seconds": round(done.seconds, 1),
-        "pictures_judged": done.pictures_judged,
-        "shares": done.shares,
-        "losses": done.losses,
-        **settings,
-    }
 
 
 def _extra(demo: Demo) -> dict[str, object]:
@@ -180,13 +112,11 @@ def _extra(demo: Demo) -> dict[str, object]:
             "sha256_after": demo.sha256_after,
             "identical": demo.sha256_before == demo.sha256_after,
         },
-        "repair": {name: demo.repair[name] for name in ("seconds", "pictures_judged", "shares", "losses")},
+        "repair": {
+            "seconds": round(demo.repair["cost"]["seconds"], 1),
+            "pictures_judged": demo.repair["cost"]["judged"],
+            "shares": demo.repair["told"]["shares"],
+            "losses": demo.repair["told"]["losses"],
+        },
         "fast": demo.fast,
     }
-
-
-def _atomic(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(".tmp")
-    unfinished.write_text(text, "utf-8")
-    unfinished.replace(file)

@@ -45,7 +45,7 @@ def lines(demo: Demo) -> Iterator[str]:
     )
     same = "equal" if demo.sha256_before == demo.sha256_after else "DIFFERENT"
     yield f"restored: sha256 {same}: {demo.sha256_before[:16]}... before, {demo.sha256_after[:16]}... after"
-    yield f"repair made in {demo.repair['seconds']:.0f} s"
+    yield f"repair made in {demo.repair['cost']['seconds']:.0f} s"
     yield ""
     yield sentence(demo)
     if demo.fast and not passed(demo):

@@ -80,20 +80,20 @@ def suited(goal: Goal) -> Method:
     The default Method is the demo's: five edits in a few minutes, neighbours as the goal's `keep` names them.
     """
     edits, variants = len(goal.edits), sum(len(edit.variants) for edit in goal.edits)
-    steps = 240 + 8 * variants
+    large = variants > 40
     return Method(
-        ways=max(110, 20 * max(len(edit.variants) for edit in goal.edits)),
-        kept=24 * edits,
-        neighbours=min(1500, 40 * edits + 4 * variants),
-        rank=32 if variants > 40 else 16,
-        alpha=32.0 if variants > 40 else 16.0,
+        ways=max(110, 10 * max(len(edit.variants) for edit in goal.edits)),
+        kept=max(200, 24 * edits),
+        neighbours=max(200, 24 * edits),
+        rank=32 if large else 16,
+        alpha=32.0 if large else 16.0,
         neutral=0.56,
         explicit=0.08,
         kept_share=0.30,
-        first=replace(FIRST, steps=steps, lr=2.5e-3, cooldown=steps // 4, ema=0.97),
-        later=replace(LATER, steps=max(80, steps // 8), lr=1.2e-3),
+        first=replace(FIRST, steps=240 + 5 * variants, lr=2.5e-3, cooldown=150, ema=0.97),
+        later=replace(LATER, steps=120, lr=1.2e-3),
         corrections=3,
-        readings=16,
+        readings=8,
         spread=True,
         ranks=(8, 16),
         strengths=(0.9, 1.1),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from counterpoise.lora.training import Schedule
 from counterpoise.remedies.coupling import PROBES
@@ -46,7 +46,7 @@ def prepare(bench: Bench, goal: Goal, *, method: Method | None = None) -> Prepar
     nbytes = sum(t.nbytes for update in made.adapter.layers.values() for t in update.tensors().values())
     trained = method.first.steps + method.corrections * method.later.steps
     cost = Cost(made.seconds, judged=made.pictures_judged, trained=trained, nbytes=nbytes)
-    told = {"losses": made.losses, "shares": made.shares}
+    told = {"losses": made.losses, "shares": made.shares, "method": asdict(method)}
     return Prepared(Treatment(((made.adapter, 1.0),)), cost, told=told)
 
 

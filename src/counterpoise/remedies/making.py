@@ -125,8 +125,8 @@ def _alone(treatment: Treatment) -> bool:
 def _lasting(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What a finished remedy is known by: not by the batches that it was made in, which lack of memory may
     change on the way (its story says which they were)."""
-    drawing = {name: value for name, value in settings["drawing"].items() if name != "batch_size"}
-    return {name: settings[name] for name in _NAMES if name != "parts"} | {"drawing": drawing}
+    drawing = {name: value for name, value in settings.get("drawing", {}).items() if name != "batch_size"}
+    return {name: settings.get(name) for name in _NAMES if name != "parts"} | {"drawing": drawing}
 
 
 def _changes(known: Mapping[str, Any], settings: Mapping[str, Any]) -> str:

@@ -19,14 +19,14 @@ from counterpoise.errors import UsageError
 from counterpoise.lora import Adapter, Host
 from counterpoise.measure.reading import Measurer
 from counterpoise.remedies.choose import Tried, choose
+from counterpoise.remedies.correcting import corrected, corrected_together
 from counterpoise.remedies.coupling import SEARCHED, is_in, spread_noise
 from counterpoise.remedies.distil import Method, distil
 from counterpoise.remedies.goal import Edit, Goal
 from counterpoise.remedies.lessons import Lessons, Library, Shares, StageProgress, goal_shares
 
 AUDIT_SEED = 5_000_000
-DAMPING = 0.85
-FLOOR = 0.1  # less than this share of a target is taken as this share of it, so that no weight runs away
+LEAST = 48  # pictures of a joint edit
 
 
 @final
@@ -77,8 +77,14 @@ def repair(
         readings = method.readings * (i + 1)
         look = _look(painter, measurer, goal, method, readings=readings, round_=i)
         observed = _kept(work / f"read-{i}.json", partial(look, adapter, lessons, shares))
-        judged += sum(pictures(measurer, edit, readings) for edit in goal.edits)
-        shares = corrected(goal, shares, observed)
+        counts = [pictures(measurer, edit, readings) for edit in goal.edits]
+        judged += sum(counts)
+        spread = method.spread
+        shares = (
+            corrected_together(goal, shares, observed, counts)
+            if spread
+            else corrected(goal, shares, observed)
+        )
         lessons = library.more(lessons, shares, round_=i)
         schedule = replace(method.later, seed=method.later.seed + i)
         adapter, log = distil(
@@ -140,22 +146,6 @@ def check_goal(goal: Goal, measurer: Measurer) -> None:
                     f"goal: {unknown[0]!r} is not a value of {attribute} ({', '.join(values)})",
                     code="E_VALUE",
                 )
-
-
-def corrected(goal: Goal, shares: Shares, observed: Sequence[Sequence[float]]) -> list[list[float]]:
-    """Shares for the next round: each variant's, times target over observed for the cell that it reads as.
-
-    observed: for each edit and variant the share of pictures that read as its cell. The ratio is taken to
-    the power DAMPING, since what was observed is itself a sample.
-    """
-    found = []
-    for edit, old, seen in zip(goal.edits, shares, observed, strict=True):
-        new = []
-        for share, variant, read in zip(old, edit.variants, seen, strict=True):
-            target = sum(own.share for own in edit.variants if edit.cell(own) == edit.cell(variant))
-            new.append(share * (target / max(FLOOR * target, read)) ** DAMPING)
-        found.append([share / sum(new) for share in new])
-    return found
 
 
 def observe(
@@ -221,9 +211,9 @@ def _read(
 
 
 def pictures(measurer: Measurer, edit: Edit, readings: int) -> int:
-    """How many pictures an edit is read from: `readings` for each cell."""
+    """How many pictures an edit is read from: `readings` for each cell, and not too few for a rare one."""
     if edit.is_joint:
-        return readings * len({tuple(edit.cell(variant).items()) for variant in edit.variants})
+        return max(LEAST, readings * len({tuple(edit.cell(variant).items()) for variant in edit.variants}))
     return readings * len(measurer.attributes[edit.attributes[0]])
 
 

@@ -110,15 +110,7 @@ class _Session:
 
     @property
     def spec(self) -> AuditSpec:
-        asked = self.request
-        return spec_of(
-            asked.goal,
-            self.drawing,
-            judges=asked.judges,
-            n=asked.n,
-            seed=asked.seed,
-            tolerance=asked.tolerance,
-        )
+        return _spec(self.request, self.drawing)
 
     @property
     def ways(self) -> Ways:
@@ -161,6 +153,7 @@ def run_session(
     contradictions(goal)
     check_goal(goal, judge)
     methods = methods_of(request.method)
+    _spec(request, request.drawing)  # refused here, before seconds go into loading
     host = Host(load_pipeline(model_folder(request.model), device=request.device))
     drawing, parts = _kept_sizes(request)
     own = Treatment(tuple(_own(host, path, strength) for path, strength in request.own))
@@ -168,8 +161,18 @@ def run_session(
     for method in methods:
         if any(table.REMEDIES[name].guided for name in table.names_of(method) if name in table.REMEDIES):
             require_guidance(session.ways.painter())
-    assert session.spec  # refused here, before anything is drawn
     return _run(session, methods, only_estimate=only_estimate)
+
+
+def _spec(request: Request, drawing: Drawing) -> AuditSpec:
+    return spec_of(
+        request.goal,
+        drawing,
+        judges=request.judges,
+        n=request.n,
+        seed=request.seed,
+        tolerance=request.tolerance,
+    )
 
 
 def methods_of(method: str) -> tuple[str, ...]:
