@@ -37,6 +37,10 @@ def compare(
         list[str] | None,
         typer.Option(help="A remedy, or several together: planner+distil. Default: all."),
     ] = None,
+    trial: Annotated[
+        list[str] | None,
+        typer.Option(metavar="REMEDY", help="With --goal: ask of this one whether the bias comes back."),
+    ] = None,
     ask: Annotated[
         Path | None,
         typer.Option(metavar="SPEC", help="With --goal: more questions, an audit spec."),
@@ -67,6 +71,7 @@ def compare(
             runs[0],
             goal,
             names=remedy or [],
+            trials=trial or [],
             ask=ask,
             out=out or Path("runs") / f"compare-{goal.stem}",
             n=n,
@@ -76,7 +81,7 @@ def compare(
             as_json=as_json,
         )
         return
-    given = {"--remedy": remedy, "--ask": ask, "--out": out, "--judge": judge}
+    given = {"--remedy": remedy, "--trial": trial, "--ask": ask, "--out": out, "--judge": judge}
     if lost := [name for name, value in given.items() if value]:
         raise UsageError(f"{lost[0]} is for remedies: name a goal with --goal, too", code="E_COMPARE_GOAL")
     _compare_runs([Path(run) for run in runs], arms=arms, markdown=markdown, as_json=as_json)

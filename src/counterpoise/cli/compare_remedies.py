@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from counterpoise.audit import load_spec
 from counterpoise.audit.arms import Ways
+from counterpoise.audit.comparing.compare import Answer
 from counterpoise.audit.spec import Drawing
 from counterpoise.cli import console
 from counterpoise.cli.lines import show
@@ -33,6 +34,7 @@ def compare_remedies(
     goal_file: Path,
     *,
     names: Sequence[str],
+    trials: Sequence[str],
     ask: Path | None,
     out: Path,
     n: int,
@@ -48,6 +50,12 @@ def compare_remedies(
     chosen = list(names) or default_names(drawing)
     for name in chosen:
         table.names_of(name)  # a wrong name is refused before anything is loaded
+    if strange := [name for name in trials if name not in chosen]:
+        raise UsageError(
+            f"--trial {strange[0]!r:.80} is not one of the remedies compared ({', '.join(chosen)}); add it "
+            "with --remedy",
+            code="E_REMEDY",
+        )
     readers = tuple(judges or ([MODEL_NAME] if model == MODEL_NAME else []))
     if not readers:
         raise UsageError(
@@ -117,16 +125,17 @@ def line_of(own: Outcome) -> str:
 
 def told_of(side: SideBySide) -> dict[str, object]:
     """The comparison as JSON values: each outcome without the rows of its changes, which its run holds."""
-    outcomes = []
-    for own in side.outcomes:
-        row = asdict(own)
-        row["changes"] = None if own.changes is None else {
-            answer: own.changes.count(answer) for answer in ("improved", "got worse", "not shown")
-        }  # fmt: skip
-        outcomes.append(row)
     return {
-        "outcomes": outcomes,
+        "outcomes": [_row(own) for own in side.outcomes],
+        "returns": {name: [_row(own) for own in rows] for name, rows in side.returns.items()},
+        "not_tried": [[*names, why] for names, why in side.not_tried.items()],
         "refused": dict(side.refused),
         "facts": dict(side.facts),
         "verdict": sentence(side),
     }
+
+
+def _row(own: Outcome) -> dict[str, object]:
+    answers: tuple[Answer, ...] = ("improved", "got worse", "not shown")
+    changes = None if own.changes is None else {answer: own.changes.count(answer) for answer in answers}
+    return {**asdict(replace(own, changes=None)), "changes": changes}

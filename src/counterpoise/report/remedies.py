@@ -5,8 +5,9 @@ Comes in: a `SideBySide` and its run. Goes out: report.html in the comparison's 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from counterpoise.audit import read_run
 from counterpoise.remedies.side_by_side import Outcome, SideBySide
@@ -20,6 +21,7 @@ from counterpoise.report.tables import Cell, Mark, Table, figure, span
 from counterpoise.report.text import NOT_MEASURED
 
 _MARKS: dict[str, Mark] = {"repaired": "yes", "got worse": "no", "not shown": "none"}
+_QUALITY: dict[str, Mark] = {"acceptable": "yes", "not acceptable": "no"}
 _SIGNS = {"repaired": "✓ repaired", "got worse": "✗ got worse", "not shown": "? not shown"}
 
 
@@ -90,7 +92,41 @@ def _table_section(side: SideBySide) -> Section:
         [_costs(own) for own in side.outcomes[1:]],
         [f"Times a picture are medians of alternating batches beside base; seeds from {seeds}."],
     )
-    return Section("The remedies", tables=[effects, costs])
+    return Section("The remedies", tables=[effects, costs, *_quality(side)])
+
+
+def _quality(side: SideBySide) -> list[Table]:
+    told = [(own.name, own.quality) for own in side.outcomes if own.quality is not None]
+    if not told:
+        return []
+    names = list(dict.fromkeys(name for _, quality in told for name in quality["figures"]))
+    spaces = ", ".join(dict.fromkeys(quality["space"] for _, quality in told))
+    return [
+        Table(
+            "The pictures themselves, beside base's on the same seeds",
+            ("remedy", "quality", *names),
+            [
+                [
+                    Cell(arm, arm=arm),
+                    Cell(quality["verdict"], mark=_QUALITY.get(quality["verdict"], "none")),
+                    *(_figure(quality["figures"].get(name)) for name in names),
+                ]
+                for arm, quality in told
+            ],
+            [
+                f"Distances in the {spaces}. following, unread: change of the share of explicit prompts "
+                "obeyed and of pictures that the judge cannot read. diversity: spread within a prompt over "
+                "base's. apart: energy distance to base's pictures over their own spread."
+            ],
+        )
+    ]
+
+
+def _figure(found: Mapping[str, Any] | None) -> Cell:
+    if found is None:
+        return Cell(NOT_MEASURED)
+    limit = "" if found["limit"] is None else f", limit {found['limit']:g}"
+    return Cell(f"{found['value']:.3f}", f"[{found['low']:.3f}, {found['high']:.3f}]{limit}")
 
 
 def _effects(own: Outcome) -> list[Cell]:
@@ -164,6 +200,8 @@ def _return_sections(side: SideBySide) -> list[Section]:
                         ]
                         for own in rows
                     ],
+                    [f"{own.name}: {note}" for own in rows for note in own.notes]
+                    + [f"{trial}: {why}" for (own, trial), why in side.not_tried.items() if own == name],
                 )
             ],
             [("Worst held-out distance, with its interval.", drawing)]

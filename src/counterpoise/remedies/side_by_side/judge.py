@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from counterpoise.audit import Claim, Evidence, Finding, Findings
 from counterpoise.audit.comparing import Comparison, compare
 from counterpoise.errors import UsageError
+from counterpoise.remedies.quality import NOT_ACCEPTABLE
 from counterpoise.remedies.side_by_side.records import Outcome, Tally, Timing, Verdict
 from counterpoise.remedies.treatment import Cost
 
@@ -23,12 +25,15 @@ def outcome(
     adapters: int = 0,
     timing: Timing | None = None,
     restored: bool | None = None,
+    quality: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """How the arm `name` stands; base itself is held against nothing."""
     own = [finding for finding in findings.findings if finding.arm == name]
     claims = [claim for claim in findings.claims if claim.arm == name]
     changes = _changes(evidence, name)
     verdict, reasons = judged(own, findings.findings, changes)
+    if quality is not None and quality["verdict"] == NOT_ACCEPTABLE:
+        verdict, reasons = "got worse", (*reasons, "its pictures are not acceptable beside base's")
     forbidden = {reached.finding for reached in findings.reached if reached.negative}
     asked = [finding for finding in own if finding.kind == "reachability"]
     return Outcome(
@@ -45,6 +50,7 @@ def outcome(
         unmoved=tally(finding for finding in own if finding.kind == "drift"),
         changes=changes,
         restored=restored,
+        quality=quality,
         verdict=verdict,
         reasons=reasons,
     )

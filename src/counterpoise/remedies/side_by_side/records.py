@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, final
+from typing import Any, Literal, final
 
 from counterpoise.audit import AuditSpec, Findings
 from counterpoise.audit.comparing import Comparison
@@ -61,6 +61,7 @@ class Outcome:
     unmoved: Tally
     changes: Comparison | None
     restored: bool | None
+    quality: Mapping[str, Any] | None
     verdict: Verdict
     reasons: tuple[str, ...]
 
@@ -69,7 +70,8 @@ class Outcome:
 @dataclass(frozen=True, slots=True)
 class SideBySide:
     """Everything. outcomes: base first, then the remedies as they were named. refused: remedy -> why it could
-    not be made. returns: resurfacing, remedy -> its arms' outcomes, those of `Outcome` without a timing."""
+    not be made. returns: resurfacing, remedy -> its trials' outcomes. not_tried: (remedy, trial) -> why
+    there is none."""
 
     folder: Path
     spec: AuditSpec
@@ -77,4 +79,5 @@ class SideBySide:
     outcomes: tuple[Outcome, ...]
     refused: Mapping[str, str]
     returns: Mapping[str, tuple[Outcome, ...]]
+    not_tried: Mapping[tuple[str, str], str]
     facts: Mapping[str, str]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from counterpoise.audit import AuditSpec, plan_of, read_run, run_audit
 from counterpoise.audit.arms import Way, Ways
@@ -16,8 +16,11 @@ from counterpoise.measure.reading import Measurer
 from counterpoise.remedies import table
 from counterpoise.remedies.goal import Goal
 from counterpoise.remedies.making import make, write_whole
+from counterpoise.remedies.resurfacing import Company
+from counterpoise.remedies.side_by_side import trials
 from counterpoise.remedies.side_by_side.judge import BASE, outcome
-from counterpoise.remedies.side_by_side.records import SideBySide, Timing
+from counterpoise.remedies.side_by_side.looks import qualities
+from counterpoise.remedies.side_by_side.records import Outcome, SideBySide, Timing
 from counterpoise.remedies.side_by_side.timing import timed
 from counterpoise.remedies.treatment import Bench, Prepared, Treatment
 
@@ -38,6 +41,9 @@ class Contest:
     spec: AuditSpec
     folder: Path
     rounds: int = ROUNDS
+    looks: int = 0
+    returns: Sequence[str] = ()
+    company: Company = field(default_factory=Company)
     facts: Mapping[str, str] = field(default_factory=dict)
     progress: StageProgress = lambda stage, step, total, loss: None
 
@@ -61,6 +67,8 @@ def side_by_side(contest: Contest, names: Sequence[str]) -> SideBySide:
     folder = contest.folder / "run"
     findings = run_audit(contest.spec, arms, measurer=contest.measurer, folder=folder, progress=audited)
     timings = _timings(contest, {arm.name: (arm, enter) for arm, enter in arms}, prepared)
+    seen = _qualities(contest, {arm.name: (arm, enter) for arm, enter in arms}, prepared)
+    returns, not_tried = _returns(contest, prepared)
     restored = contest.ways.host.fingerprint() == before
     with read_run(folder) as evidence:
         outcomes = [outcome(BASE, findings, evidence)]
@@ -73,11 +81,21 @@ def side_by_side(contest: Contest, names: Sequence[str]) -> SideBySide:
                 notes=made.notes,
                 adapters=len(made.treatment.adapters),
                 timing=timings[name] if timings else None,
+                quality=seen.get(folder_name(name)),
                 restored=restored if made.treatment.adapters else None,
             )
             for name, made in prepared.items()
         ]
-    return SideBySide(contest.folder, contest.spec, findings, tuple(outcomes), refused, {}, contest.facts)
+    return SideBySide(
+        folder=contest.folder,
+        spec=contest.spec,
+        findings=findings,
+        outcomes=tuple(outcomes),
+        refused=refused,
+        returns=returns,
+        not_tried=not_tried,
+        facts=contest.facts,
+    )
 
 
 def prepare_all(contest: Contest, names: Sequence[str]) -> tuple[dict[str, Prepared], dict[str, str]]:
@@ -86,10 +104,7 @@ def prepare_all(contest: Contest, names: Sequence[str]) -> tuple[dict[str, Prepa
     made: dict[str, Prepared] = {}
     refused: dict[str, str] = {}
     for part in dict.fromkeys(part for own in parts.values() for part in own):
-        work = contest.folder / "remedies" / folder_name(part)
-        bench = Bench(
-            contest.ways.painter(), contest.measurer, work, seed=contest.spec.seed, progress=contest.progress
-        )
+        bench = _bench(contest, contest.folder / "remedies" / folder_name(part))
         try:
             made[part] = make(part, bench, contest.goal).prepared
         except CounterpoiseError as error:
@@ -111,6 +126,45 @@ def folder_name(part: str) -> str:
     if part.startswith(table.OWN):
         part = f"own-{table.own_adapter(part.removeprefix(table.OWN))[0].stem}"
     return re.sub(r"[^A-Za-z0-9._+-]", "-", part)[:60]
+
+
+def _qualities(
+    contest: Contest, arms: Mapping[str, Way], prepared: Mapping[str, Prepared]
+) -> dict[str, dict[str, Any]]:
+    if not contest.looks:
+        return {}
+    names = (BASE, *(folder_name(name) for name in prepared))
+    bench = _bench(contest, contest.folder / "quality")
+    return qualities(bench, contest.goal, {name: arms[name] for name in names}, n=contest.looks)
+
+
+def _returns(
+    contest: Contest, prepared: Mapping[str, Prepared]
+) -> tuple[dict[str, tuple[Outcome, ...]], dict[tuple[str, str], str]]:
+    found: dict[str, tuple[Outcome, ...]] = {}
+    lacking: dict[tuple[str, str], str] = {}
+    for name in contest.returns:
+        if name not in prepared:
+            continue
+        arm = folder_name(name)
+        bench = _bench(contest, trials.folder_of(contest.folder, arm))
+        found[arm], refused = trials.put_through(
+            contest.ways,
+            bench,
+            contest.goal,
+            prepared[name].treatment,
+            spec=contest.spec,
+            company=contest.company,
+        )
+        lacking |= trials.told(refused, arm)
+    return found, lacking
+
+
+def _bench(contest: Contest, work: Path) -> Bench:
+    work.mkdir(parents=True, exist_ok=True)
+    return Bench(
+        contest.ways.painter(), contest.measurer, work, seed=contest.spec.seed, progress=contest.progress
+    )
 
 
 def _arms(contest: Contest, treatments: Mapping[str, Treatment]) -> list[Way]:
