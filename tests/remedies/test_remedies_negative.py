@@ -32,7 +32,8 @@ def test_what_is_drawn_too_often_is_named_and_every_strength_measured(
 ) -> None:
     made = prepare(bench(painter, tmp_path), GOAL)
     doses = made.told["doses"]
-    assert [dose["push"] for dose in doses] == list(PUSHES)
+    assert [dose["push"] for dose in doses] == [*PUSHES, *PUSHES[1:]]
+    assert {dose["negative"] for dose in doses[1:]} == {"red", "a portrait of a red woman"}
     (first,) = doses[0]["rates"]
     # The tiny pipeline draws red alone, of which the goal wants a quarter.
     assert (first["value"], first["target"], first["rate"]["value"]) == ("red", 0.25, 1.0)
@@ -43,7 +44,7 @@ def test_what_is_drawn_too_often_is_named_and_every_strength_measured(
     # Nothing turns this model's pictures green, so no strength serves.
     assert made.treatment == Treatment()
     assert any("no strength" in note for note in made.notes)
-    assert made.cost.judged == len(PUSHES) * 10
+    assert made.cost.judged == (2 * len(PUSHES) - 1) * 10
 
 
 def test_strength_0_and_1_are_the_plain_and_the_stock_pictures(painter: Painter) -> None:
@@ -64,7 +65,7 @@ def test_an_interrupted_measurement_goes_on(painter: Painter, tmp_path: Path) ->
     whole = prepare(bench(painter, tmp_path / "whole"), GOAL)
 
     def stop(stage: str, step: int, total: int, loss: float) -> None:
-        if stage == "strength 1":
+        if stage == "negative 1":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -72,7 +73,8 @@ def test_an_interrupted_measurement_goes_on(painter: Painter, tmp_path: Path) ->
     stages: list[str] = []
     again = replace(bench(painter, tmp_path / "cut"), progress=lambda stage, *rest: stages.append(stage))
     assert prepare(again, GOAL).told == whole.told
-    assert "strength 0.5" not in stages
+    assert "negative 1" in stages
+    assert stages.index("negative 1") < stages.index("negative 0.5")
 
 
 def test_without_guidance_it_is_a_note_and_where_it_is_demanded_an_error(
@@ -103,9 +105,9 @@ def test_of_equal_strengths_the_one_that_loses_nothing_is_chosen(painter: Painte
     def dose(push: float, distance: float, obeyed: int) -> negative.Dose:
         return replace(plain, push=push, distance=distance, obeyed=clopper_pearson(obeyed, 100))
 
-    assert chosen([dose(0, 0.7, 95), dose(1, 0.3, 92), dose(2, 0.1, 60)]) == 1
-    assert chosen([dose(0, 0.7, 95), dose(1, 0.8, 95)]) == 0
-    assert chosen([dose(0, 0.7, 95), dose(1, 0.3, 95), dose(2, 0.3, 95)]) == 1
+    assert chosen([dose(0, 0.7, 95), dose(1, 0.3, 92), dose(2, 0.1, 60)]).push == 1
+    assert chosen([dose(0, 0.7, 95), dose(1, 0.8, 95)]).push == 0
+    assert chosen([dose(0, 0.7, 95), dose(1, 0.3, 95), dose(2, 0.3, 95)]).push == 1
 
 
 def test_words_of_a_value() -> None:

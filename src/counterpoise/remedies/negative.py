@@ -51,10 +51,11 @@ class Rate:
 @final
 @dataclass(frozen=True, slots=True)
 class Dose:
-    """What a strength does. distance: the mean over edits of the total variation to their targets. obeyed: of
-    the variants' own prompts. readable: pictures of which the judge could say something. moved: mean absolute
-    difference of colour values to strength 0 on the same seeds, in [0, 1]."""
+    """What a negative prompt does at a strength. distance: the mean over edits of the total variation to
+    their targets. obeyed: of the variants' own prompts. readable: pictures of which the judge could say
+    something. moved: mean absolute difference of colour values to strength 0 on the same seeds, in [0, 1]."""
 
+    negative: str
     push: float
     rates: tuple[Rate, ...]
     distance: float
@@ -87,15 +88,16 @@ def require_guidance(painter: Painter) -> None:
 
 
 def effort(bench: Bench, goal: Goal) -> Effort:
-    """Every strength's pictures, and strength 0's again beside each."""
-    return Effort(drawn=(2 * len(PUSHES) - 1) * _pictures(bench, goal))
+    """Two wordings' pictures at every strength, and those of strength 0 again beside each."""
+    return Effort(drawn=(4 * (len(PUSHES) - 1) + 1) * _pictures(bench, goal))
 
 
 def prepare(bench: Bench, goal: Goal, *, words: str = "", push: float | None = None) -> Prepared:
     """The negative prompt that serves the goal best; an empty treatment with a note where none can.
 
-    words: instead of the over-represented variants' own. push: instead of the strength that trained templates
-    and variants' prompts decide (`chosen`).
+    words: instead of the over-represented variants' own, which are tried by themselves ("male") and as
+    prompts ("a picture of a male boss"): a model follows what it was trained on. push: instead of the
+    strengths tried. Trained templates and variants' prompts decide among them (`chosen`).
     """
     started = time.monotonic()
     reason = why_idle(bench.painter)
@@ -103,29 +105,32 @@ def prepare(bench: Bench, goal: Goal, *, words: str = "", push: float | None = N
         return Prepared(Treatment(), notes=(f"no negative prompt: {reason}",))
     doses = [_dose(bench, goal, "", 0.0)]
     notes: list[str] = []
+    wordings = [words] if words else []
     if not words:
-        parts, notes = _words(goal, doses[0])
-        words = ", ".join(dict.fromkeys(parts))
-    if words and push is None:
-        doses += [_dose(bench, goal, words, at) for at in PUSHES[1:]]
-        push = chosen(doses)
-    elif words:
-        doses += [_dose(bench, goal, words, push or 0.0)]
-    each = _pictures(bench, goal)
-    kept = len(words.encode()) if push else 0
-    cost = Cost(time.monotonic() - started, judged=len(doses) * each, nbytes=kept)
+        wordings, notes = _wordings(goal, doses[0])
+    for wording in wordings:
+        doses += [_dose(bench, goal, wording, at) for at in ([push] if push else PUSHES[1:])]
+    best = doses[-1] if words and push else chosen(doses)
+    kept = len(best.negative.encode())
+    cost = Cost(time.monotonic() - started, judged=len(doses) * _pictures(bench, goal), nbytes=kept)
     notes += [line(dose) for dose in doses]
-    if not words or not push:
+    told: dict[str, Any] = {
+        "negative": best.negative,
+        "push": best.push,
+        "doses": [asdict(dose) for dose in doses],
+    }
+    if not best.negative:
         notes.append("no strength brought the goal nearer without losing what prompts ask for")
-        return Prepared(Treatment(), cost, tuple(notes), {"doses": [asdict(dose) for dose in doses]})
-    notes.append(f"negative prompt {words!r} at {push:g} times its usual strength, two UNet calls a step")
-    told: dict[str, Any] = {"negative": words, "push": push, "doses": [asdict(dose) for dose in doses]}
-    return Prepared(Treatment(negative=words, push=push), cost, tuple(notes), told)
+        return Prepared(Treatment(), cost, tuple(notes), told)
+    notes.append(
+        f"negative prompt {best.negative!r} at {best.push:g} times its usual strength, two UNet calls a step"
+    )
+    return Prepared(Treatment(negative=best.negative, push=best.push), cost, tuple(notes), told)
 
 
-def chosen(doses: Sequence[Dose]) -> float:
-    """The strength nearest to the goal among those that lose at most LOST of what was obeyed and readable at
-    the first, which is 0."""
+def chosen(doses: Sequence[Dose]) -> Dose:
+    """The dose nearest to the goal among those that lose at most LOST of what was obeyed and readable at the
+    first, which is none."""
     plain = doses[0]
     kept = [
         dose
@@ -133,7 +138,7 @@ def chosen(doses: Sequence[Dose]) -> float:
         if dose.obeyed.value >= plain.obeyed.value - LOST
         and dose.readable.value >= plain.readable.value - LOST
     ]
-    return min(kept, key=lambda dose: (dose.distance, dose.push)).push
+    return min(kept, key=lambda dose: (dose.distance, dose.push))
 
 
 def line(dose: Dose) -> str:
@@ -144,14 +149,15 @@ def line(dose: Dose) -> str:
         for rate in dose.rates
     )
     return (
-        f"strength {dose.push:g}: distance {dose.distance:.3f}, obeyed {dose.obeyed.value:.2f}, readable "
-        f"{dose.readable.value:.2f}, moved {dose.moved:.3f}; {rates}"
+        f"{dose.negative!r} at strength {dose.push:g}: distance {dose.distance:.3f}, obeyed "
+        f"{dose.obeyed.value:.2f}, readable {dose.readable.value:.2f}, moved {dose.moved:.3f}; {rates}"
     )
 
 
-def _words(goal: Goal, plain: Dose) -> tuple[list[str], list[str]]:
-    """The words of each over-represented value, and where one prompt would need the opposite of another."""
-    parts, notes = [], []
+def _wordings(goal: Goal, plain: Dose) -> tuple[list[str], list[str]]:
+    """(the over-represented values by their words, and as prompts; notes on where one prompt would need the
+    opposite of another). None where nothing is over-represented."""
+    parts, prompts, notes = [], [], []
     too_much = [
         (edit, rate)
         for edit, rate in zip(_edits(goal), plain.rates, strict=True)
@@ -159,6 +165,8 @@ def _words(goal: Goal, plain: Dose) -> tuple[list[str], list[str]]:
     ]
     for (edit, _), rate in too_much:
         parts.append(value_phrase(edit, rate.attribute, rate.value))
+        mine = [own for own in edit.variants if cell_of(edit, own)[rate.attribute] == rate.value]
+        prompts += [goal.templates[0].format(max(mine, key=lambda own: own.share).phrase)] if mine else []
         for (other, attribute), its in zip(_edits(goal), plain.rates, strict=True):
             wanted = other.target().get(rate.value, 0.0) if attribute == rate.attribute else 0.0
             if wanted and its.value != rate.value:
@@ -168,7 +176,8 @@ def _words(goal: Goal, plain: Dose) -> tuple[list[str], list[str]]:
                 )
     if not parts:
         notes.append(f"nothing was shown to be drawn too often, {plain.rates[0].rate.n} pictures an edit")
-    return parts, notes
+    wordings = [", ".join(dict.fromkeys(said)) for said in (parts, prompts)]
+    return list(dict.fromkeys(text for text in wordings if text)), notes
 
 
 def value_phrase(edit: Edit, attribute: str, value: str) -> str:
@@ -240,6 +249,7 @@ def _dose(bench: Bench, goal: Goal, words: str, push: float) -> Dose:
     obeyed = sum(all(row[name] == value for name, value in want.items()) for row, want in wanted)
     readable = sum(any(value is not None for value in row.values()) for row in seen["read"])
     return Dose(
+        words,
         push,
         tuple(rates),
         float(np.mean(distances)),
@@ -271,7 +281,7 @@ def _seen(
                 np.abs(pictures.astype(np.int16) - plain(prompts, seeds)).mean(axis=(1, 2, 3)).sum()
             )
         read += [{name: one.value for name, one in row.items()} for row in bench.measurer(pictures)]
-        bench.progress(f"strength {push:g}", len(read), len(asked), float("nan"))
+        bench.progress(f"negative {push:g}", len(read), len(asked), float("nan"))
     found = {"read": read, "moved": moved / 255 / len(asked)}
     _keep(file, found)
     return found
