@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,15 @@ from counterpoise.diffusion.load import load_pipeline
 from counterpoise.diffusion.painter import Painter
 from counterpoise.errors import RefusedInputError, UsageError
 from counterpoise.lora import Adapter, Host
+from counterpoise.measure.heads import load_reader
+from counterpoise.measure.reading import Reading
+from counterpoise.remedies.closed_form import PLAIN, ClosedForm, closed_form, search
 from counterpoise.remedies.cross_attention import Move, aligned, moved, projections
+from counterpoise.remedies.directions import cells, class_of, directions, drawn, preserved
+from counterpoise.remedies.goal import Goal
 from counterpoise.remedies.normal_equations import LOSS, solve
+from counterpoise.remedies.treatment import Bench
+from counterpoise.world import model_folder, reader_folder
 
 
 @pytest.fixture
@@ -119,3 +128,142 @@ def test_only_what_follows_the_last_common_word_is_moved(painter: Painter) -> No
 def test_a_model_without_cross_attention_is_refused(painter: Painter) -> None:
     with pytest.raises(UsageError, match="edits a UNet's cross-attention"):
         projections(painter.pipeline.vae)
+
+
+GOAL = Goal.model_validate(
+    {
+        "templates": ["a portrait of {}", "a {}", "of {}"],
+        "keep": ["portrait"],
+        "edit": [
+            {
+                "neutral": "a woman",
+                "attribute": "light",
+                "variants": [
+                    {"phrase": "a man", "reads": "dim", "share": 0.25},
+                    {"phrase": "a man of a man", "reads": "dim", "share": 0.25},
+                    {"phrase": "a portrait", "reads": "bright", "share": 0.5},
+                ],
+            }
+        ],
+    }
+)
+
+
+class Brightness:
+    """A judge of the mean colour, that does not read what is in between."""
+
+    name = "brightness"
+    version = "1"
+    attributes = {"light": ("dim", "bright")}  # noqa: RUF012
+
+    def __call__(self, images: np.ndarray) -> Sequence[dict[str, Reading]]:
+        return [{"light": self.read(float(image.mean()))} for image in images]
+
+    def read(self, mean: float) -> Reading:
+        if 124 < mean < 126:
+            return Reading(None, 0.0, "in between")
+        return Reading("bright" if mean > 125 else "dim", 1.0)
+
+
+def bench(painter: Painter, work: Path) -> Bench:
+    return Bench(painter, Brightness(), work)
+
+
+def test_pictures_drawn_along_directions_are_those_of_the_adapter(painter: Painter) -> None:
+    ways = directions(painter, GOAL, keep=0.5, ridge=1e-3)
+    weights = [np.array([0.7, 0.4])]
+    adapter = moved(painter, ways.moves(weights), preserved(GOAL), keep=0.5, ridge=1e-3)
+    prompts, seeds = ["a woman", "portrait", "of a man"], [1, 2, 3]
+    whole = ways.at(weights)
+    along = drawn(painter, prompts, seeds, maps=[whole] * 3, common=whole)
+    with Host(painter.pipeline).mounted(adapter):
+        mounted = replace(painter, _embeddings={})(prompts, seeds)
+    assert np.abs(along.astype(int) - mounted).max() <= 1
+    assert np.abs(along.astype(int) - painter(prompts, seeds)).max() > 1
+    nowhere = torch.zeros_like(whole)
+    still = drawn(painter, prompts, seeds, maps=[nowhere] * 3, common=nowhere)
+    assert np.array_equal(still, painter(prompts, seeds))
+
+
+def test_what_is_kept_leaves_out_what_is_edited() -> None:
+    goal = GOAL.model_copy(update={"keep": ("portrait", "a woman")})
+    assert "a a woman" not in preserved(goal)
+    assert preserved(goal) == preserved(GOAL)
+    assert len(preserved(GOAL)) == 3 * 4 + 1
+    edit = GOAL.edits[0]
+    assert cells(edit) == ((("light", "dim"),), (("light", "bright"),))
+    assert class_of(edit, {"light": Reading("bright", 1.0)}) == 1
+    assert class_of(edit, {"light": Reading(None, 0.0, "unsure")}) == -1
+
+
+def test_an_interrupted_search_ends_at_the_same_adapter(painter: Painter, tmp_path: Path) -> None:
+    method = ClosedForm(rounds=2, pictures=4, candidates=2, looks=(4, 12))
+    whole = search(bench(painter, tmp_path / "whole"), GOAL, method)
+
+    class Stop(Exception):
+        pass
+
+    for stage, at in (("search", 1), ("proof", 4)):
+
+        def stop(name: str, step: int, total: int, loss: float, stage: str = stage, at: int = at) -> None:
+            if name == stage and step >= at:
+                raise Stop
+
+        with pytest.raises(Stop):
+            search(replace(bench(painter, tmp_path / "cut"), progress=stop), GOAL, method)
+    resumed = search(bench(painter, tmp_path / "cut"), GOAL, method)
+    assert resumed.adapter.fingerprint() == whole.adapter.fingerprint()
+    assert resumed.weights == whole.weights
+    assert resumed.judged == whole.judged
+    assert len(whole.verdicts) == 1
+    asked = [template.format("a woman") for template in GOAL.templates]
+    assert asked[-1] == "of a woman"  # the template of the proof
+
+
+def test_the_search_never_draws_the_template_of_the_proof(
+    painter: Painter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def note(painter: Painter, prompts: Sequence[str], *rest: object, **more: object) -> np.ndarray:
+        seen.extend(prompts)
+        return drawn(painter, prompts, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("counterpoise.remedies.closed_form.drawn", note)
+    search(bench(painter, tmp_path), GOAL, ClosedForm(rounds=1, pictures=3, candidates=1, looks=(4, 4)))
+    assert set(seen) == {"a portrait of a woman", "a a woman"}
+
+
+def test_presentation_moves_on_the_world_and_what_is_asked_for_is_obeyed(tmp_path: Path) -> None:
+    variants = {
+        "boss": [{"phrase": f"a {p} boss", "reads": r, "share": 0.5} for p, r in SAID],
+        "nurse": [{"phrase": f"a {p} nurse", "reads": r, "share": 0.5} for p, r in SAID],
+    }
+    goal = Goal.model_validate(
+        {
+            "templates": ["a picture of {}", "a drawing of {}", "a headshot of {}"],
+            "keep": ["a woman", "a man", "a person", "an engineer", "a teacher"],
+            "edit": [
+                {"neutral": f"a {job}", "attribute": "presentation", "variants": said}
+                for job, said in variants.items()
+            ],
+        }
+    )
+    painter = Painter(load_pipeline(model_folder("world")), guidance=2.0, steps=6, batch_size=12)
+    reader = load_reader(reader_folder())
+    made = closed_form(Bench(painter, reader, tmp_path), goal, replace(PLAIN, start=1.6))
+    adapter = Adapter.load(tmp_path / "closed-form.safetensors")
+    assert made.cost.judged == 0
+    assert made.treatment.adapters[0][0].fingerprint() == adapter.fingerprint()
+
+    def women(subject: str) -> int:
+        pictures = replace(painter, _embeddings={})([f"a portrait of {subject}"] * 12, range(40, 52))
+        return sum(row["presentation"].value == "woman" for row in reader(pictures))
+
+    assert women("a boss") <= 3
+    with Host(painter.pipeline).mounted(adapter):
+        assert women("a boss") >= 5
+        assert women("a male boss") <= 1
+
+
+SAID = (("female", "woman"), ("male", "man"))

@@ -52,7 +52,7 @@ class ClosedForm:
 
     keep, ridge, loss: see `moved`. start: the weights begin as this multiple of the goal's shares. rounds: of
     the search before the first candidate; 0 takes the start as it is and proves nothing, which is the edit of
-    arXiv:2308.14761 without its loop. pictures: for each edit a round. candidates: put to the proof at most,
+    arXiv:2308.14761 without its loop. pictures: a round, for each class of an edit. candidates: put to the proof at most,
     a round of the search between one and the next. tolerance: of every share. looks: pictures for each edit
     between looks at the evidence, and the most a candidate gets.
     """
@@ -61,8 +61,8 @@ class ClosedForm:
     ridge: float = RIDGE
     loss: float = LOSS
     start: float = 1.0
-    rounds: int = 5
-    pictures: int = 60
+    rounds: int = 6
+    pictures: int = 24
     candidates: int = 3
     tolerance: float = 0.15
     confidence: float = 0.95
@@ -169,20 +169,20 @@ class Trials:
 
     def next(self, weights: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Draws a round about `weights` and gives those at which the edits should meet their targets."""
-        n, generator = self.method.pictures, np.random.default_rng(self.round)
+        generator = np.random.default_rng(self.round)
         spreads = [min(COARSEST, max(FINEST, 0.35 * apart)) for apart in self.apart]
         tried = [
-            own + spread * generator.standard_normal((n, len(own)))
+            own + spread * generator.standard_normal((self.method.pictures * len(own), len(own)))
             for own, spread in zip(weights, spreads, strict=True)
         ]
         read = _kept(self.bench.work / f"search-{self.round}.json", lambda: self._read(weights, tried))
         self.round += 1
-        self.judged += n * len(tried)
         found = []
         for e, edit in enumerate(self.goal.edits):
             self.tried[e].append(tried[e])
             self.read[e] += read[e]
-            goal = target(edit)
+            goal, n = target(edit), len(read[e])
+            self.judged += n
             shares = np.bincount([k for k in read[e] if k >= 0], minlength=len(goal)) / n
             self.apart[e] = float(np.abs(shares - goal).sum() / 2)
             age = np.repeat(np.arange(self.round)[::-1], n)

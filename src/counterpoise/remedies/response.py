@@ -18,9 +18,9 @@ UNIT = 0.1  # weights are looked at in tenths
 LEAN = 0.3
 _STIFF = 4.0  # how firmly, in pictures' worth of evidence
 _LOOSE = 0.05  # the same of the shares at the present weights
-NEAR = 0.4  # pictures whose weights are farther than this from the present ones count little
-FORGET = 0.6  # a picture two rounds old counts this much of a new one
-SLOW = 0.01  # what a step of one tenth costs, beside a squared Hellinger distance
+NEAR = 0.3  # pictures whose weights are farther than this from the present ones count little
+FORGET = 0.8  # a picture two rounds old counts this much of a new one
+SLOW = 0.003  # what a step of one tenth costs, beside a squared Hellinger distance
 
 
 def fitted(weights: np.ndarray, classes: np.ndarray, centre: np.ndarray, *, age: np.ndarray) -> np.ndarray:
