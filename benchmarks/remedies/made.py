@@ -83,13 +83,13 @@ def audited(work: Path, file: Path, n: int) -> Audited:
     ways = Ways(host, spec.drawing, model=MODEL_NAME)
     name = f"{adapter.fingerprint()[:12]}"
     base, folded = ways.base(), ways.folded(adapter, name="repaired")
-    small = smaller(spec.model_copy(update={"n": n}), max(50, n // 5))
     full = spec.model_copy(update={"n": n})
+    small, few = smaller(full, max(50, n // 5)), smaller(kept, max(40, n // 5))
     told: Callable[[int, int, str], None] = _told
     return Audited(
         run_audit(full, [folded], measurer=reader, folder=work / f"repaired-{name}", progress=told),
         run_audit(small, [base], measurer=reader, folder=work / "base", progress=told),
-        run_audit(kept, [base, folded], measurer=reader, folder=work / f"kept-{name}", progress=told),
+        run_audit(few, [base, folded], measurer=reader, folder=work / f"kept-{name}", progress=told),
     )
 
 

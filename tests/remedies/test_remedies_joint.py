@@ -19,7 +19,7 @@ from counterpoise.lora.training import Schedule
 from counterpoise.measure.reading import Reading
 from counterpoise.remedies.choose import choose, distance, strengthened
 from counterpoise.remedies.coupling import Coupling, is_in
-from counterpoise.remedies.distil import Method, suited
+from counterpoise.remedies.distil import Method, Questions, suited
 from counterpoise.remedies.goal import Goal
 from counterpoise.remedies.lessons import KEPT, Lessons, Library, goal_shares
 from counterpoise.remedies.repair import observe_coupled, repair
@@ -231,3 +231,22 @@ def test_a_method_grows_with_its_goal() -> None:
     grown = suited(Goal.model_validate({**RAW, "edit": many}))
     assert grown.first.steps > small.first.steps
     assert grown.rank > small.rank
+
+
+def test_a_variant_that_another_edit_changes_is_not_held_where_it_was(
+    painter: Painter, tmp_path: Path
+) -> None:
+    def edit(neutral: str, first: str, second: str) -> dict[str, object]:
+        pairs = ((first, "dim"), (second, "bright"))
+        variants = [{"phrase": phrase, "reads": {"light": light}, "share": 0.5} for phrase, light in pairs]
+        return {"neutral": neutral, "attribute": ["light"], "variants": variants}
+
+    edits = [edit("a woman", "a man", "a portrait"), edit("a man", "a man of a portrait", "a man of a woman")]
+    goal = Goal.model_validate({"templates": ["a {}"], "edit": edits})
+    library = Library(painter, goal, 8, 16, 1_000_000, tmp_path, neighbours=20)
+    lessons = library.first(goal_shares(goal))
+    assert not any(row.edit == KEPT and row.explicit == "a a man" for row in lessons.rows)
+    weights = lessons.weights(goal_shares(goal))
+    asked = Questions(painter, lessons, METHOD, batch=16, weights=weights)
+    for row, taught, held in zip(lessons.rows, asked.taught.tolist(), asked.own_words.tolist(), strict=True):
+        assert held == (0 if row.explicit == "a a man" else taught)

@@ -18,7 +18,7 @@ import numpy as np
 from counterpoise.remedies.goal import Edit, Goal
 
 DAMPING = 0.85
-FLOOR = 0.1  # less than this share of a target is taken as this share of it, so that no weight runs away
+FLOOR = 0.02  # a reading of none is taken as this share, so that no weight runs away
 TOGETHER = 3  # edits of the same cells that are worth pooling
 PRIOR = 8  # pictures as the target has them, added to each edit's: one of sixteen is no rate of 6 %
 # Spread noise and known meanings leave about half of a sample's variance (see `repair.observe_coupled`).
@@ -32,8 +32,8 @@ def corrected(goal: Goal, shares: Sequence[Sequence[float]], observed: Seen) -> 
     """Each edit by itself; the ratio is taken to the power DAMPING, since what was observed is a sample."""
     found = []
     for edit, old, seen in zip(goal.edits, shares, observed, strict=True):
-        ratios = [_ratio(target, read) for target, read in zip(_targets(edit), seen, strict=True)]
-        found.append(_moved(old, [DAMPING * math.log(ratio) for ratio in ratios]))
+        pairs = zip(_targets(edit), seen, strict=True)
+        found.append(_moved(old, [DAMPING * math.log(target / max(FLOOR, read)) for target, read in pairs]))
     return found
 
 
@@ -60,7 +60,7 @@ def corrected_together(
 def _steps(edit: Edit, seen: np.ndarray, count: float) -> np.ndarray:
     """Logarithms by which to move shares: (edits, variants) from shares read, likewise."""
     target = np.array(_targets(edit))
-    common = np.log([_ratio(t, read) for t, read in zip(target, seen.mean(0), strict=True)])
+    common = np.log(target / seen.mean(0))
     steps = np.tile(common, (len(seen), 1))
     for attribute in edit.attributes:
         values = [edit.cell(variant).get(attribute) for variant in edit.variants]
@@ -88,10 +88,6 @@ def _targets(edit: Edit) -> list[float]:
         sum(other.share for other, cell in zip(edit.variants, cells, strict=True) if cell == own)
         for own in cells
     ]
-
-
-def _ratio(target: float, read: float) -> float:
-    return target / max(FLOOR * target, read)
 
 
 def _moved(shares: Sequence[float], steps: Sequence[float] | np.ndarray) -> list[float]:

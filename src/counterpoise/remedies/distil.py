@@ -120,7 +120,7 @@ def distil(
     start: an adapter to go on from. Resumes from `checkpoint`. Raises DivergedError on a NaN loss.
     """
     pipeline = painter.pipeline
-    ask = _Questions(painter, lessons, method, batch=schedule.batch, weights=lessons.weights(shares))
+    ask = Questions(painter, lessons, method, batch=schedule.batch, weights=lessons.weights(shares))
     generator = torch.Generator().manual_seed(schedule.seed)
     fresh = trainable(pipeline, TARGETS, rank=method.rank, alpha=method.alpha, generator=generator)
     with fresh as factors:
@@ -145,7 +145,7 @@ def distil(
 
 
 @final
-class _Questions:
+class Questions:
     """Draws a batch: points on recorded ways, the prompt asked there, and what the frozen model said."""
 
     def __init__(
