@@ -11,6 +11,7 @@ from counterpoise.lora.algebra.extract import Extraction, extract
 from counterpoise.lora.algebra.interference import interference
 from counterpoise.lora.algebra.merges import METHODS
 from counterpoise.lora.algebra.resize import Resizing, resize
+from counterpoise.lora.algebra.retention import Retention, retention
 from counterpoise.lora.algebra.shares import Interference
 
 __all__ = [
@@ -19,9 +20,11 @@ __all__ = [
     "Extraction",
     "Interference",
     "Resizing",
+    "Retention",
     "compose",
     "extract",
     "input_covariances",
     "interference",
     "resize",
+    "retention",
 ]
