@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import final
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -37,41 +39,59 @@ def diffusion_target(
     raise ValueError(f"prediction_type {kind!r} is not one of epsilon, v_prediction")
 
 
-def train_denoiser(  # noqa: PLR0913
+@final
+@dataclass(frozen=True, slots=True)
+class Captioned:
+    """Captioned latents of one size. latents: (n, 4, h, w), already times the scaling factor. tokens:
+    (n, length). share: of the training's steps. unsaid: row numbers that three quarters of the noisiest
+    part of a batch are taken from; None takes them from all rows."""
+
+    latents: torch.Tensor
+    tokens: torch.Tensor
+    share: float = 1.0
+    unsaid: torch.Tensor | None = None
+
+    def batch(self, portraits: int) -> int:
+        """Rows of a step that costs as much as so many portraits, 8 x 8 latents each."""
+        return max(1, portraits * 64 // (self.latents.shape[2] * self.latents.shape[3]))
+
+
+def train_denoiser(
     unet: UNet2DConditionModel,
     text_encoder: CLIPTextModel,
     schedule: Schedule,
     *,
     scheduler: DDIMScheduler,
-    latents: torch.Tensor,
-    tokens: torch.Tensor,
+    data: Sequence[Captioned],
     empty: torch.Tensor,
     checkpoint: Path,
     early: float = 0.0,
-    unsaid: torch.Tensor | None = None,
     progress: Progress = lambda step, total, loss: None,
 ) -> list[tuple[int, float]]:
     """Mean squared error of the prediction at drawn time steps, captions dropped at times.
 
+    A step sees latents of one size, drawn from `data` by share; schedule.batch counts portraits.
     early: the share of a batch that is drawn from the noisiest steps (EARLY on); the rest is uniform.
-    unsaid: row numbers that three quarters of that share are taken from; None takes them from all rows.
-    latents: (n, 4, h, w), already times the scaling factor. tokens: (n, length). empty: (length,).
+    empty: the tokens (length,) of no caption.
     """
     plain_attention_if_short(unet)
     text_encoder.set_attn_implementation("eager")
     device = unet.device
     noisiest = scheduler.config.num_train_timesteps
+    shares = torch.tensor([own.share for own in data])
 
     def loss_of(generator: torch.Generator) -> torch.Tensor:
-        dwell = int(schedule.batch * early)
-        rows = torch.randint(len(latents), (schedule.batch,), generator=generator)
-        if unsaid is not None:
-            chosen = torch.randint(len(unsaid), (dwell * 3 // 4,), generator=generator)
-            rows[: len(chosen)] = unsaid[chosen]
-        clean, ids = latents[rows], tokens[rows].clone()
-        ids[torch.rand(schedule.batch, generator=generator) < CAPTION_DROPOUT] = empty
+        own = data[int(torch.multinomial(shares, 1, generator=generator)) if len(data) > 1 else 0]
+        size = own.batch(schedule.batch)
+        dwell = int(size * early)
+        rows = torch.randint(len(own.latents), (size,), generator=generator)
+        if own.unsaid is not None:
+            chosen = torch.randint(len(own.unsaid), (dwell * 3 // 4,), generator=generator)
+            rows[: len(chosen)] = own.unsaid[chosen]
+        clean, ids = own.latents[rows], own.tokens[rows].clone()
+        ids[torch.rand(size, generator=generator) < CAPTION_DROPOUT] = empty
         noise = torch.randn(clean.shape, generator=generator)
-        steps = torch.randint(noisiest, (schedule.batch,), generator=generator)
+        steps = torch.randint(noisiest, (size,), generator=generator)
         steps[:dwell] = torch.randint(int(noisiest * EARLY), noisiest, (dwell,), generator=generator)
         target = diffusion_target(scheduler, clean, noise, steps)
         noisy = scheduler.add_noise(clean, noise, steps)
