@@ -102,7 +102,7 @@ MENTIONS = {2: 2.0, 3: 1.4, 4: 0.9, 5: 0.5}  # attributes said of each person of
 
 
 def sample_team(table: Table, count: int, rng: np.random.Generator) -> Team:
-    """A captioned scene of `count` people; what the caption leaves out comes from the table, each for himself."""
+    """A captioned scene of `count` people; what is left out comes from the table, for each alone."""
     template = table.templates[rng.integers(len(table.templates))]
     frame = FRAMES[rng.integers(len(FRAMES))]
     kind = rng.random()

@@ -51,7 +51,7 @@ def make_team_sets(
     progress: Callable[[int, int], None] = lambda done, total: None,
     workers: int | None = None,
 ) -> dict[int, TeamSet]:
-    """For each number of people, so many scenes (rounded up to whole chunks), drawn into `folder` or found."""
+    """For each number of people, so many scenes (rounded up to whole chunks), drawn or found in `folder`."""
     jobs = [(count, chunk) for count, n in sorted(scenes.items()) for chunk in range(-(-n // CHUNK))]
     files = {job: folder / f"teams-{seed}-{job[0]}-{job[1]}.json" for job in jobs}
     missing = [job for job, file in files.items() if not file.exists()]
