@@ -79,10 +79,8 @@ def latent_shape(pipeline: Any, width: int, height: int) -> tuple[int, int, int]
     """Channels, height and width of the latents of a canvas; UsageError E_CANVAS if it does not divide."""
     family, factor = family_of(pipeline), pipeline.vae_scale_factor
     config = denoiser_of(pipeline).config
-    if family.joint:
-        least = factor * (2 if family is FLUX else config.patch_size)
-    else:
-        least = math.lcm(8, factor)  # which the pipelines ask for, whatever their decoder
+    patch = 2 if family is FLUX else config.patch_size if family.joint else 1
+    least = factor * patch if family.joint else math.lcm(8, factor)  # UNets' pipelines insist on 8
     if width < 1 or height < 1 or width % least or height % least:
         reason = f"canvas {width} x {height}: {family.name} here draws multiples of {least} pixels"
         raise UsageError(reason, code="E_CANVAS")

@@ -79,7 +79,7 @@ class Run:
         if self.alternating:
             halves = [not self.guided or self._calls % 2 == 1]
         else:
-            halves = [False, True] if batch == 2 * n else [True]
+            halves = [False, True] if self.guided and batch == 2 * n else [True]
         if batch != n * len(halves):
             reason = f"the model sees a batch of {batch}, but {n} scenes are being drawn"
             raise UsageError(f"{reason}; draw one picture a scene", code="E_BATCH")
