@@ -81,12 +81,12 @@ def sd3(folder: Path) -> Any:
 
     words = tokenizer(folder)
     transformer = SD3Transformer2DModel(
-        sample_size=8, patch_size=1, in_channels=4, num_layers=2, attention_head_dim=8, num_attention_heads=2,
-        caption_projection_dim=16, joint_attention_dim=32, pooled_projection_dim=32, out_channels=4,
+        sample_size=8, patch_size=1, in_channels=16, num_layers=2, attention_head_dim=8, num_attention_heads=2,
+        caption_projection_dim=16, joint_attention_dim=32, pooled_projection_dim=32, out_channels=16,
         qk_norm="rms_norm", dual_attention_layers=(0,), pos_embed_max_size=64,
     )  # fmt: skip
     return StableDiffusion3Pipeline(
-        transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(), vae=vae(shift=0.1),
+        transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(), vae=vae(16, 0.1),
         text_encoder=clip(words, projected=True), tokenizer=words, tokenizer_2=words,
         text_encoder_2=clip(words, projected=True), text_encoder_3=t5(words, 32), tokenizer_3=words,
     )  # fmt: skip
@@ -97,11 +97,11 @@ def flux(folder: Path) -> Any:
 
     words = tokenizer(folder)
     transformer = FluxTransformer2DModel(
-        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=8,
+        patch_size=1, in_channels=64, num_layers=1, num_single_layers=1, attention_head_dim=8,
         num_attention_heads=2, joint_attention_dim=16, pooled_projection_dim=16, axes_dims_rope=(2, 2, 4),
     )  # fmt: skip
     return FluxPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(), vae=vae(shift=0.1), text_encoder=clip(words),
+        scheduler=FlowMatchEulerDiscreteScheduler(), vae=vae(16, 0.1), text_encoder=clip(words),
         tokenizer=words, text_encoder_2=t5(words), tokenizer_2=words, transformer=transformer,
     )  # fmt: skip
 

@@ -38,7 +38,9 @@ def test_behind_the_fence_of_joint_attention_nothing_leaks(joint_model: Any) -> 
     assert outside == 0.0
 
 
-def test_what_leaks_through_the_background_and_the_plain_half_stays_under_a_hundredth(joint_model: Any) -> None:
+def test_what_leaks_through_the_background_and_the_plain_half_stays_under_a_hundredth(
+    joint_model: Any,
+) -> None:
     for gap, guidance in ((8, 1.0), (0, 2.0), (8, 2.0)):
         inside, outside = moved(joint_model, gap=gap, guidance=guidance)
         assert 0 < outside < 0.01 * inside
@@ -93,7 +95,11 @@ def test_the_regional_phase_ends_where_it_is_told_to(model: Any) -> None:
     parts = {}
     for until in (0.0, 0.5, 1.0):
         made = ScenePainter(
-            model, regional(Regional(regional_until=until, fence_until=0.0)), guidance=2.0, steps=2, batch_size=1
+            model,
+            regional(Regional(regional_until=until, fence_until=0.0)),
+            guidance=2.0,
+            steps=2,
+            batch_size=1,
         )
         parts[until] = made.latents([scene], [3])
     stock = ScenePainter(model, plain(), guidance=2.0, steps=2, batch_size=1).latents([scene], [3])
@@ -104,9 +110,13 @@ def test_the_regional_phase_ends_where_it_is_told_to(model: Any) -> None:
 
 def test_odd_grids_draw_without_a_hole(joint_model: Any) -> None:
     if family_of(joint_model) is not SD3:
-        scene = Scene(36, 20, "two people", (Figure((0, 0, 17, 19), "a boss"), Figure((19, 3, 36, 20), "a man")))
+        scene = Scene(
+            36, 20, "two people", (Figure((0, 0, 17, 19), "a boss"), Figure((19, 3, 36, 20), "a man"))
+        )
     else:
-        scene = Scene(18, 14, "two people", (Figure((0, 0, 7, 13), "a boss"), Figure((8, 1, 17, 14), "a man")))
+        scene = Scene(
+            18, 14, "two people", (Figure((0, 0, 7, 13), "a boss"), Figure((8, 1, 17, 14), "a man"))
+        )
     picture = draw_scenes(joint_model, [scene], [1], guidance=2.0, steps=2, batch_size=1)[0]
     assert picture.shape == (scene.height, scene.width, 3)
 
@@ -197,7 +207,10 @@ def test_refusals_name_what_stands_in_the_way(sd: Any) -> None:
         assert error.value.code == "E_PROCESSOR"
     finally:
         sd.disable_attention_slicing()
-    with ScenePainter(sd, regional()).holding([scene]) as inputs, pytest.raises(UsageError, match="batch of 2"):
+    with (
+        ScenePainter(sd, regional()).holding([scene]) as inputs,
+        pytest.raises(UsageError, match="batch of 2"),
+    ):
         sd(prompt_embeds=inputs["prompt_embeds"].repeat(2, 1, 1), height=16, width=32, guidance_scale=1.0)
     with pytest.raises(UsageError, match="base_ratio is 2"):
         Regional(base_ratio=2)

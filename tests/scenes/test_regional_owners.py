@@ -27,7 +27,7 @@ def scene_of(boxes: Any) -> Scene:
 
 
 @given(people, st.tuples(st.integers(1, 17), st.integers(1, 17)), st.randoms())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_token_has_one_owner_whose_box_holds_its_centre(boxes: Any, grid: Any, chance: Any) -> None:
     scene = scene_of(boxes)
     owner = owners(scene, grid)

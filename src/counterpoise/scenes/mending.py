@@ -165,6 +165,7 @@ def _inpainted(
         drawn = stock(
             **inputs,
             image=latents,
+            masked_image_latents=latents,  # unread by these models, but else made of an image that is none
             mask_image=white.repeat_interleave(first.width // masks.shape[3], 3),
             height=first.height,
             width=first.width,

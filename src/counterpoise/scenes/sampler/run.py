@@ -60,7 +60,8 @@ class Run:
         for positive in (True, False):
             for s, scene in enumerate(self.scenes):
                 for i, person in enumerate(scene.people):
-                    if positive or person.negative is not None or person.adapter is not None:
+                    own = person.negative not in (None, scene.negative) or person.adapter is not None
+                    if positive or own:
                         self.texts[s, i, positive] = len(self.texts)
 
     def begin(self, scheduler: Any, timestep: Tensor | float, *, scale: float = 1.0) -> None:

@@ -67,7 +67,14 @@ class Masked:
         self._run, self._length = run, length
         self._masks: dict[Any, Tensor] = {}
 
-    def __call__(self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor) -> Tensor:
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        *,
+        attention_mask: Tensor | None = None,
+    ) -> Tensor:
         layers = (attn.to_q, attn.to_k, attn.to_v)
         sources = (hidden_states, encoder_hidden_states, encoder_hidden_states)
         q, k, v = (
