@@ -19,7 +19,7 @@ from counterpoise.remedies.captions import implied
 from counterpoise.remedies.drawings import Item, Look, latents_of, ordinary
 from counterpoise.remedies.goal import Goal
 from counterpoise.remedies.treatment import Bench
-from counterpoise.world.denoiser import denoising_loss, tokenize
+from counterpoise.world.denoiser import Captioned, denoising_loss, tokenize
 from counterpoise.world.table import load_table
 
 TARGETS = ("unet.*.to_q", "unet.*.to_k", "unet.*.to_v", "unet.*.to_out.0", "unet.*.ff.net.2")
@@ -135,8 +135,7 @@ def learnt(
         pipeline.text_encoder,
         plan.schedule.batch,
         scheduler=DDIMScheduler.from_config(pipeline.scheduler.config),
-        latents=latents,
-        tokens=tokenize(pipeline.tokenizer, captions),
+        data=[Captioned(latents, tokenize(pipeline.tokenizer, captions))],
         empty=tokenize(pipeline.tokenizer, [""])[0],
         early=0.3,
     )

@@ -36,7 +36,7 @@ from counterpoise.remedies.drawings import Data, Item, Version, items, world_dat
 from counterpoise.remedies.goal import Goal
 from counterpoise.remedies.treatment import Bench, Cost, Prepared, Treatment
 from counterpoise.world import MODEL_NAME, model_folder
-from counterpoise.world.denoiser import tokenize, train_denoiser
+from counterpoise.world.denoiser import Captioned, tokenize, train_denoiser
 from counterpoise.world.model import save
 
 STAGE = "retraining"
@@ -219,12 +219,10 @@ def train_on(
             text_encoder,
             schedule,
             scheduler=DDIMScheduler.from_config(pipeline.scheduler.config),
-            latents=data.latents,
-            tokens=tokenize(pipeline.tokenizer, data.captions),
+            data=[Captioned(data.latents, tokenize(pipeline.tokenizer, data.captions), unsaid=data.dwell)],
             empty=tokenize(pipeline.tokenizer, [""])[0],
             checkpoint=checkpoint,
             early=early,
-            unsaid=data.dwell,
             progress=progress,
         )
     finally:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import final
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -37,33 +39,40 @@ def diffusion_target(
     raise ValueError(f"prediction_type {kind!r} is not one of epsilon, v_prediction")
 
 
-def train_denoiser(  # noqa: PLR0913
+@final
+@dataclass(frozen=True, slots=True)
+class Captioned:
+    """Captioned latents of one size. latents: (n, 4, h, w), already times the scaling factor. tokens:
+    (n, length). share: of the training's steps. unsaid: row numbers that three quarters of the noisiest
+    part of a batch are taken from; None takes them from all rows."""
+
+    latents: torch.Tensor
+    tokens: torch.Tensor
+    share: float = 1.0
+    unsaid: torch.Tensor | None = None
+
+    def batch(self, pictures: int, area: int) -> int:
+        """Rows of a step that costs as much as so many pictures of `area` latent cells each."""
+        return max(1, pictures * area // (self.latents.shape[2] * self.latents.shape[3]))
+
+
+def train_denoiser(
     unet: UNet2DConditionModel,
     text_encoder: CLIPTextModel,
     schedule: Schedule,
     *,
     scheduler: DDIMScheduler,
-    latents: torch.Tensor,
-    tokens: torch.Tensor,
+    data: Sequence[Captioned],
     empty: torch.Tensor,
     checkpoint: Path,
     early: float = 0.0,
-    unsaid: torch.Tensor | None = None,
     progress: Progress = lambda step, total, loss: None,
 ) -> list[tuple[int, float]]:
     """Minimises `denoising_loss`, whose arguments these are, over both networks' parameters."""
     plain_attention_if_short(unet)
     text_encoder.set_attn_implementation("eager")
     loss_of = denoising_loss(
-        unet,
-        text_encoder,
-        schedule.batch,
-        scheduler=scheduler,
-        latents=latents,
-        tokens=tokens,
-        empty=empty,
-        early=early,
-        unsaid=unsaid,
+        unet, text_encoder, schedule.batch, scheduler=scheduler, data=data, empty=empty, early=early
     )
     both = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
     return minimise(both, loss_of, schedule, checkpoint=checkpoint, progress=progress)
@@ -75,31 +84,34 @@ def denoising_loss(
     batch: int,
     *,
     scheduler: DDIMScheduler,
-    latents: torch.Tensor,
-    tokens: torch.Tensor,
+    data: Sequence[Captioned],
     empty: torch.Tensor,
     early: float = 0.0,
-    unsaid: torch.Tensor | None = None,
 ) -> Callable[[torch.Generator], torch.Tensor]:
     """Mean squared error of the prediction at drawn time steps, captions dropped at times.
 
+    A step sees latents of one size, drawn from `data` by share; batch counts pictures of the UNet's own size.
     early: the share of a batch that is drawn from the noisiest steps (EARLY on); the rest is uniform.
-    unsaid: row numbers that three quarters of that share are taken from; None takes them from all rows.
-    latents: (n, 4, h, w), already times the scaling factor. tokens: (n, length). empty: (length,).
+    empty: the tokens (length,) of no caption.
     """
     device = unet.device
     noisiest = scheduler.config.num_train_timesteps
+    shares = torch.tensor([own.share for own in data])
+    side = unet.config.sample_size
+    area = side * side if isinstance(side, int) else side[0] * side[1]
 
     def loss_of(generator: torch.Generator) -> torch.Tensor:
-        dwell = int(batch * early)
-        rows = torch.randint(len(latents), (batch,), generator=generator)
-        if unsaid is not None:
-            chosen = torch.randint(len(unsaid), (dwell * 3 // 4,), generator=generator)
-            rows[: len(chosen)] = unsaid[chosen]
-        clean, ids = latents[rows], tokens[rows].clone()
-        ids[torch.rand(batch, generator=generator) < CAPTION_DROPOUT] = empty
+        own = data[int(torch.multinomial(shares, 1, generator=generator)) if len(data) > 1 else 0]
+        size = own.batch(batch, area)
+        dwell = int(size * early)
+        rows = torch.randint(len(own.latents), (size,), generator=generator)
+        if own.unsaid is not None:
+            chosen = torch.randint(len(own.unsaid), (dwell * 3 // 4,), generator=generator)
+            rows[: len(chosen)] = own.unsaid[chosen]
+        clean, ids = own.latents[rows], own.tokens[rows].clone()
+        ids[torch.rand(size, generator=generator) < CAPTION_DROPOUT] = empty
         noise = torch.randn(clean.shape, generator=generator)
-        steps = torch.randint(noisiest, (batch,), generator=generator)
+        steps = torch.randint(noisiest, (size,), generator=generator)
         steps[:dwell] = torch.randint(int(noisiest * EARLY), noisiest, (dwell,), generator=generator)
         target = diffusion_target(scheduler, clean, noise, steps)
         noisy = scheduler.add_noise(clean, noise, steps)

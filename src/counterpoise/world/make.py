@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, final
@@ -21,12 +21,14 @@ from counterpoise.lora.training import Schedule
 from counterpoise.world import model as parts
 from counterpoise.world.autoencoder import encode, psnr, train_vae
 from counterpoise.world.data import DataSet, make_dataset
-from counterpoise.world.denoiser import tokenize, train_denoiser
+from counterpoise.world.denoiser import Captioned, tokenize, train_denoiser
 from counterpoise.world.grammar import bare_rows
 from counterpoise.world.reader import accuracy, train_reader
 from counterpoise.world.table import load_table
+from counterpoise.world.team_data import make_team_sets
 
 DATA_SEED, HELD_OUT_SEED = 1, 2
+TEAM_SHARE = 0.55  # of the last stage's steps
 
 StageProgress = Callable[[str, int, int, float], None]
 
@@ -55,6 +57,12 @@ class Recipe:
             steps=1500, batch=64, lr=3e-4, warmup=50, cooldown=1400, seed=16, ema=0.998, save_every=250
         )
     )
+    denoiser_teams: Schedule = field(
+        default_factory=lambda: Schedule(
+            steps=6000, batch=64, lr=5e-4, warmup=100, cooldown=3000, seed=17, ema=0.999, save_every=250
+        )
+    )
+    teams: Mapping[int, int] = field(default_factory=lambda: dict.fromkeys((2, 3, 4, 5), 3000))
     reader: Schedule = field(default_factory=lambda: Schedule(steps=1500, batch=64, lr=2e-3, seed=13))
 
 
@@ -66,6 +74,8 @@ FAST = Recipe(
     denoiser=Schedule(steps=4, batch=8, lr=1e-3, seed=12, ema=0.999, save_every=2),
     denoiser_polish=Schedule(steps=2, batch=8, lr=1e-3, seed=15, save_every=2),
     denoiser_shares=Schedule(steps=2, batch=8, lr=1e-3, seed=16, save_every=2),
+    denoiser_teams=Schedule(steps=2, batch=8, lr=1e-3, seed=17, save_every=2),
+    teams={2: 1},
     reader=Schedule(steps=4, batch=8, lr=2e-3, seed=13, save_every=2),
 )
 
@@ -134,27 +144,39 @@ class Workshop:
             unet,
             text_encoder,
             scheduler=parts.new_scheduler(),
-            latents=latents,
-            tokens=tokenize(tokenizer, data.captions),
             empty=tokenize(tokenizer, [""])[0],
         )
+        portraits = Captioned(latents, tokenize(tokenizer, data.captions))
         log = teach(
-            self.recipe.denoiser, checkpoint=self.work / "denoiser.ckpt", progress=self._stage("denoiser")
+            self.recipe.denoiser,
+            data=[portraits],
+            checkpoint=self.work / "denoiser.ckpt",
+            progress=self._stage("denoiser"),
         )
         # What is left unsaid is decided where there is most noise: dwelling on it sets the shares right.
         log += teach(
             self.recipe.denoiser_polish,
+            data=[portraits],
             early=0.5,
             checkpoint=self.work / "denoiser-polish.ckpt",
             progress=self._stage("denoiser polish"),
         )
         # And once more on the captions that say nothing but the subject, whose shares are what is planted.
+        bare = replace(portraits, unsaid=torch.tensor(bare_rows(self.table, data.captions)))
         log += teach(
             self.recipe.denoiser_shares,
+            data=[bare],
             early=0.5,
-            unsaid=torch.tensor(bare_rows(self.table, data.captions)),
             checkpoint=self.work / "denoiser-shares.ckpt",
             progress=self._stage("denoiser shares"),
+        )
+        # Scenes last, beside portraits: one network for both, from what it knows of one person.
+        log += teach(
+            self.recipe.denoiser_teams,
+            data=[replace(bare, share=1 - TEAM_SHARE), *self._teams(vae, tokenizer)],
+            early=0.5,
+            checkpoint=self.work / "denoiser-teams.ckpt",
+            progress=self._stage("denoiser teams"),
         )
         self._note("denoiser", started, log)
         return parts.assemble(vae=vae, unet=unet, text_encoder=text_encoder, tokenizer=tokenizer)
@@ -202,6 +224,17 @@ class Workshop:
             **self.figures,
         }
         (out / "training.json").write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+
+    def _teams(self, vae: AutoencoderKL, tokenizer: Any) -> list[Captioned]:
+        def report(done: int, total: int) -> None:
+            self._progress("drawing teams", done, total, float("nan"))
+
+        scale = vae.config.scaling_factor
+        sets = make_team_sets(self.work, self.recipe.teams, vae, seed=DATA_SEED, progress=report)
+        return [
+            Captioned(own.latents * scale, tokenize(tokenizer, own.captions), share=TEAM_SHARE / len(sets))
+            for own in sets.values()
+        ]
 
     def _latents(self, data: DataSet, vae: AutoencoderKL) -> torch.Tensor:
         file = self.work / "latents.pt"

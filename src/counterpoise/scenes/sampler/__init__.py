@@ -1,0 +1,1 @@
+"""Draws scenes with stock pipelines, each person from a prompt of their own, inside a box of their own."""
