@@ -28,6 +28,7 @@ class Painter:
     drawn together; a shorter rest is filled up, so that float sums are those of a full batch.
     dtype: "float32", or "bfloat16" for autocast over fp32 weights.
     pushed, push: as `negative_embedding` says.
+    latent_size: rows and columns of the latents; None draws at the UNet's own size.
     """
 
     pipeline: Any
@@ -38,6 +39,7 @@ class Painter:
     dtype: str = "float32"
     pushed: str = ""
     push: float = 1.0
+    latent_size: tuple[int, int] | None = None
     _embeddings: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @property
@@ -58,7 +60,7 @@ class Painter:
     def noise(self, seeds: Sequence[int]) -> torch.Tensor:
         """Starting noise (n, channels, h, w), float32; row i depends on seeds[i] alone."""
         unet = self.pipeline.unet
-        size = unet.config.sample_size
+        size = self.latent_size or unet.config.sample_size
         height, width = (size, size) if isinstance(size, int) else size
         shape = (unet.config.in_channels, height, width)
         rows = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]

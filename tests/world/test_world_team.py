@@ -1,0 +1,146 @@
+"""Scenes of several people: captions that fit, boxes that don't overlap, people that can be counted again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from counterpoise.diffusion.load import load_pipeline
+from counterpoise.measure.heads import load_reader
+from counterpoise.world import WEIGHTS, reader_folder, team_data
+from counterpoise.world.count import find_people
+from counterpoise.world.denoiser import Captioned, tokenize, train_denoiser
+from counterpoise.world.model import new_scheduler
+from counterpoise.world.table import load_table
+from counterpoise.world.team import (
+    CELL,
+    COUNT_WORDS,
+    Team,
+    canvas_of,
+    counted,
+    draw_team,
+    listed,
+    place,
+    rows_of,
+    sample_team,
+)
+
+TABLE = load_table()
+
+
+def teams(count: int, n: int) -> list[tuple[Team, np.ndarray]]:
+    rng = np.random.default_rng([7, count])
+    found = []
+    for _ in range(n):
+        team = sample_team(TABLE, count, rng)
+        found.append((team, draw_team(team, rng)))
+    return found
+
+
+def test_captions_count_or_list() -> None:
+    woman, boss = {"subject": "woman", "skin": "tan"}, {"subject": "boss", "presentation": "woman"}
+    assert listed([woman, boss], frame="{} side by side") == (
+        "two people side by side: a woman with tan skin and a female boss"
+    )
+    assert counted(3, woman, frame="a team of {}") == "a team of three women with tan skin"
+    assert counted(5, boss, frame="{} side by side") == "five female bosses side by side"
+    glasses = {"subject": "nurse", "skin": "dark", "glasses": "yes"}
+    assert counted(2, glasses, frame="a group of {}") == (
+        "a group of two nurses with dark skin, wearing glasses"
+    )
+
+
+@pytest.mark.parametrize("count", sorted(COUNT_WORDS))
+def test_people_stand_on_the_latent_grid_and_apart(count: int) -> None:
+    width, height = canvas_of(count)
+    assert sum(rows_of(count)) == count
+    for seed in range(20):
+        boxes = place(count, np.random.default_rng(seed))
+        assert len(boxes) == count
+        taken = np.zeros((height, width), int)
+        for left, top, right, bottom in boxes:
+            assert left % CELL == top % CELL == 0
+            assert (right - left, bottom - top) == (64, 64)
+            assert 0 <= left < right <= width
+            taken[top:bottom, left:right] += 1
+        assert taken.max() == 1
+
+
+def test_every_caption_fits_the_text_encoder() -> None:
+    tokenizer = load_pipeline(WEIGHTS / "model").tokenizer
+    for count in (2, 3, 4, 5):
+        rng = np.random.default_rng(count)
+        captions = [sample_team(TABLE, count, rng).caption for _ in range(200)]
+        lengths = [len(ids) for ids in tokenizer(captions)["input_ids"]]
+        assert max(lengths) <= tokenizer.model_max_length
+
+
+def test_each_box_shows_its_own_person() -> None:
+    reader = load_reader(reader_folder())
+    for team, picture in teams(5, 4):
+        crops = np.stack([picture[top:bottom, left:right] for left, top, right, bottom in team.boxes])
+        for person, read in zip(team.people, reader(crops), strict=True):
+            assert {name: read[name].value for name in TABLE.attributes} == {
+                name: person[name] for name in TABLE.attributes
+            }
+        assert {person["background"] for person in team.people} == {team.background}
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_drawn_people_are_found_where_they_stand(count: int) -> None:
+    for team, picture in teams(count, 10):
+        found = find_people(picture)
+        assert len(found) == count
+        assert max(abs(a - b) for own, true in zip(found, team.boxes, strict=True)
+                   for a, b in zip(own, true, strict=True)) <= 2  # fmt: skip
+
+
+def test_an_empty_picture_holds_nobody() -> None:
+    assert find_people(np.full((64, 160, 3), 240, np.uint8)) == []
+
+
+def test_sets_are_made_once_and_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(team_data, "CHUNK", 3)
+    vae = load_pipeline(WEIGHTS / "model").vae
+    made = team_data.make_team_sets(tmp_path, {2: 4}, vae, seed=1, workers=1)
+    assert len(made[2].captions) == 6  # whole chunks
+    assert made[2].latents.shape == (6, 4, 8, 20)
+    monkeypatch.setattr(team_data, "make_teams", None)  # found, not drawn again
+    again = team_data.make_team_sets(tmp_path, {2: 4}, vae, seed=1, workers=1)
+    assert again[2].captions == made[2].captions
+    assert torch.equal(again[2].latents, made[2].latents)
+
+
+def test_scenes_and_portraits_train_one_network(tmp_path: Path) -> None:
+    from counterpoise.world.make import FAST
+
+    pipeline = load_pipeline(WEIGHTS / "model")
+    ids = tokenize(pipeline.tokenizer, ["a portrait of a woman", "two people side by side"])
+    generator = torch.Generator().manual_seed(0)
+    sizes = [(8, 8), (8, 20)]
+    data = [
+        Captioned(torch.randn(3, 4, *size, generator=generator), ids[i].expand(3, -1), share=0.5)
+        for i, size in enumerate(sizes)
+    ]
+    assert [own.batch(64, 64) for own in data] == [64, 25]
+    seen: list[tuple[int, ...]] = []
+    pipeline.unet.register_forward_pre_hook(lambda module, args: seen.append(tuple(args[0].shape)))
+    for part in (pipeline.unet, pipeline.text_encoder):
+        part.requires_grad_(True)
+    before = pipeline.unet.conv_in.weight.detach().clone()
+    schedule = FAST.denoiser_teams
+    train_denoiser(
+        pipeline.unet,
+        pipeline.text_encoder,
+        type(schedule)(steps=8, batch=8, lr=1e-3, seed=1),
+        scheduler=new_scheduler(),
+        data=data,
+        empty=tokenize(pipeline.tokenizer, [""])[0],
+        checkpoint=tmp_path / "x.ckpt",
+        early=0.5,
+    )
+    assert set(seen) == {(8, 4, 8, 8), (3, 4, 8, 20)}
+    assert not torch.equal(before, pipeline.unet.conv_in.weight)
