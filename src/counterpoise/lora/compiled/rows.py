@@ -24,7 +24,7 @@ else:
 LEAST = 2**16
 """Weights from which a layer is folded so: below, the calls cost more than the sums."""
 _BLOCK = 2**14  # weights that are worked on at a time: a few rows, all of which fit a core's cache
-_MASK = 2**64
+_NO_SUMS = np.zeros(0, np.int64)
 
 _Memory = tuple[np.ndarray, np.ndarray]
 
@@ -106,11 +106,14 @@ class Rows:
         The sums are None where some blocks already were folded; so in all that follows. ChangedError where
         others have written over what was folded, and so too.
         """
-        target = _memory(weight)
-        origin = target if source is None else _memory(source)
         self._begin()
-        while self._fold(origin, target, keep=self._keep, report=self._report, over=over):
-            self._grow()
+        if self._keep:
+            target, room = _memory(weight), self._room()
+            while kernels.fold(target, self._kind, self._pair, self._state, room, self._report):
+                self._grow()
+        else:
+            old = _NO_SUMS if over is None else over._after
+            self._write(weight, weight if source is None else source, old=old, report=self._report)
         self._end(weight)
         return self._sums(self._report), bool(self._report[kernels.OVERFLOW])
 
@@ -121,10 +124,10 @@ class Rows:
 
         source: W0, where it does not lie in the weight itself; then those are meant that `after` has folded.
         """
-        target, report = _memory(weight), np.zeros(kernels.REPORT, np.int64)
+        report = np.zeros(kernels.REPORT, np.int64)
         if after is not None:
             self._folded[:] = 1 - after._folded
-        self._fold(target if source is None else _memory(source), target, keep=False, report=report)
+        self._write(weight, weight if source is None else source, old=_NO_SUMS, report=report)
         torch.autograd.graph.increment_version(weight)
         return self._sums(report)
 
@@ -174,17 +177,12 @@ class Rows:
     def _state(self) -> tuple[np.ndarray, ...]:
         return self._folded, self._codes, self._counts, self._notes, self._after
 
-    def _fold(
-        self, origin: _Memory, target: _Memory, *, keep: bool, report: np.ndarray, over: Rows | None = None
-    ) -> bool:
-        """Whether it has to be called again with more room."""
-        old = self._after[:0] if over is None else over._after
-        ended: int = kernels.fold(
-            origin, target, self._kind, self._pair, self._state, self._room(), keep, old, report
-        )
-        if ended == kernels.CHANGED:
+    def _write(self, weight: Tensor, source: Tensor, *, old: np.ndarray, report: np.ndarray) -> None:
+        target = _memory(weight)
+        origin = target if source is weight else _memory(source)
+        blocks = self._block, self._folded, self._after
+        if kernels.write(origin, target, self._kind, self._pair, *blocks, old, report) == kernels.CHANGED:
             raise ChangedError
-        return ended == kernels.FULL
 
     def _room(self) -> tuple[np.ndarray, ...]:
         room: tuple[np.ndarray, ...] = kernels.work_memory(self._block, self._width)
