@@ -22,7 +22,7 @@ from counterpoise.lora.correction import Correction, Differences
 from counterpoise.lora.correction_codes import Codes, CodeWriter
 from counterpoise.lora.lowrank import LowRank
 from counterpoise.lora.names import shown
-from counterpoise.lora.stack import Entries, dense_rest, needs_base, stacked, wide_enough
+from counterpoise.lora.stack import Entries, acts, dense_rest, needs_base, stacked, wide_enough
 from counterpoise.lora.threads import torch_threads
 from counterpoise.lora.update import Update
 from counterpoise.lora.weights import Checksum, checksum
@@ -115,21 +115,27 @@ def fold_weight(
     return value, Folding(own, exact, *here, kept=back, checksum=checksum(value))
 
 
+def rows_fit(weight: Tensor, stack: Entries, *, dtype: torch.dtype) -> bool:
+    """Whether the stack can be folded in place by rows."""
+    acting = [entry.update for entry in stack if entry.strength != 0.0]
+    return (
+        all(isinstance(update, LowRank) for update in acting)
+        and usable(weight, exact=wide_enough(dtype, weight.dtype))
+        and acts(stack)
+    )
+
+
 def fold_in_rows(
     weight: Tensor, stack: Entries, *, dtype: torch.dtype, copy: bool, kept: Tensor | None
-) -> Folding | None:
-    """How the stack will be folded in place by rows, if it can be; nothing is written yet.
+) -> Folding:
+    """How a stack for which `rows_fit` will be folded in place by rows; nothing is written yet.
 
     kept: the copy of W0 that there is already; else, with `copy`, the weight as it is becomes it.
     """
     exact = wide_enough(dtype, weight.dtype)
-    acting = [entry for entry in stack if entry.strength != 0.0]
-    if not usable(weight, exact=exact) or not all(isinstance(entry.update, LowRank) for entry in acting):
-        return None
-    pair = stacked(stack, device=weight.device, dtype=exact)
-    if pair is None:
-        return None
     with torch.inference_mode(False), torch.no_grad():
+        pair = stacked(stack, device=weight.device, dtype=exact)
+        assert pair is not None
         rows = Rows(weight, pair, keep=not copy)
         whole = (weight.detach().clone() if kept is None else kept) if copy else rows
     return Folding((), exact, weight.device, 1, kept=whole, checksum=None, rows=rows)

@@ -26,6 +26,7 @@ from counterpoise.lora.folding import (
     fold_weight,
     not_original,
     refolded,
+    rows_fit,
     unfold_weight,
 )
 from counterpoise.lora.gates import Gates
@@ -207,12 +208,11 @@ def _write(
     """Write the layers; begun: those that may not be as they were now, foldings: what is known of them."""
     rest, tasks, scratch = [], [], Scratch()
     for path in paths:
-        task = _in_rows(now, new, sites, path, foldings=foldings, trust=trust)
+        task = _in_rows(now, new, sites, path, begun=begun, foldings=foldings, trust=trust)
         if task is None:
             rest.append(path)
         else:
             tasks.append(task)
-            begun.append(path)  # from here on any block may be either: the undoing asks each
     together(tasks)
     for path in rest:
         if not trust and path in now.entries:
@@ -221,7 +221,14 @@ def _write(
 
 
 def _in_rows(
-    now: Record, new: Record, sites: Sites, path: str, *, foldings: dict[str, Folding], trust: bool
+    now: Record,
+    new: Record,
+    sites: Sites,
+    path: str,
+    *,
+    begun: list[str],
+    foldings: dict[str, Folding],
+    trust: bool,
 ) -> Task | None:
     """What writes a layer where it lies, row by row; None where that is not possible."""
     weight, before, own = sites[path].weight, now.foldings.get(path), _seal(now, new, path)
@@ -232,22 +239,21 @@ def _in_rows(
         return None  # W0 comes back by a way through memory
     if old is not None and not reachable(weight):
         return None
-    fresh = None
-    if new.folded and path in new.entries:
-        stack = new.entries[path]
-        fresh = fold_in_rows(weight, stack, dtype=new.dtype, copy=new.copies, kept=whole)
-    if fresh is None and (old is None or (new.folded and path in new.entries)):
+    stack = new.entries.get(path) if new.folded else None
+    if old is None if stack is None else not rows_fit(weight, stack, dtype=new.dtype):
         return None
-    noted = before if fresh is None else fresh
-    assert noted is not None
-    foldings[path] = noted
 
     def write() -> None:
         try:
-            if fresh is not None:
+            if stack is not None:
+                # What a layer needs is made when its turn comes, while another thread is in its loop.
+                fresh = fold_in_rows(weight, stack, dtype=new.dtype, copy=new.copies, kept=whole)
+                foldings[path] = fresh
+                begun.append(path)  # from here on any block may be either: the undoing asks each
                 foldings[path] = fold_rows(weight, fresh, before=before, wanted=own.checksum, path=path)
                 return
             assert old is not None
+            begun.append(path)
             sums = old.unfold(weight)
         except ChangedError:
             raise (not_original(path) if trust else _changed(now, path)) from None

@@ -92,6 +92,13 @@ def _begun(pair, i, begin, low):
 
 
 @compiled
+def _ended(sums, at, count, downs, place, u, low):
+    """sums = low + the last eight ranks' products, `count` of them from `at` on."""
+    for j in range(count):
+        sums[at + _U(j)] = _chain(u, downs, place + _U(j), low[j])
+
+
+@compiled
 def _product(pair, first, low, sums, words):
     """sums [n, width] = up[first : first + n] @ down; the next n rows of `words` (int64) are fetched."""
     rows, width = sums.shape
@@ -101,9 +108,7 @@ def _product(pair, first, low, sums, words):
         for i in range(rows):
             _fetch(words, ((first + rows + i) * width + begin) // per, count // per)
             u, place = _begun(pair, first + i, begin, low)
-            at = _U(i * width + begin)
-            for j in range(count):
-                flat[at + _U(j)] = _chain(u, pair[1], place + _U(j), low[j])
+            _ended(flat, _U(i * width + begin), count, pair[1], place, u, low)
 
 
 @compiled
