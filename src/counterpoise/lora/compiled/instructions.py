@@ -23,6 +23,16 @@ def fused(context, a, b, c):
 
 
 @intrinsic
+def pointer(context, address, like):
+    """`address` (int64) as a pointer to what the array `like` holds."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(like.dtype)(address, like), generate
+
+
+@intrinsic
 def fetch(context, array, at):
     """Begin to read element `at` (uint64, within the array) into the second cache; changes nothing."""
 

@@ -15,9 +15,9 @@ offsets, flags rather than counts, different arrays for what is read and what is
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from numba import carray, njit
 
-from counterpoise.lora.compiled.instructions import LINE, fetch, fused
+from counterpoise.lora.compiled.instructions import LINE, fetch, fused, pointer
 
 FLOAT32, BFLOAT16, FLOAT16 = 0, 1, 2
 BEFORE, AFTER, DONE, USED, OVERFLOW = 0, 1, 2, 3, 4
@@ -25,10 +25,14 @@ BEFORE, AFTER, DONE, USED, OVERFLOW = 0, 1, 2, 3, 4
 REPORT = 5
 ENDED, FULL, CHANGED = 0, 1, 2
 """How a call ended: whole; before a block that `notes` had no room for, or that others had changed."""
+SOURCE, TARGET, UP, DOWN, FOLDED, SUMS, OLD, ROWS, WIDTH, RANK, BLOCK = range(11)
+"""What `write` is told of a layer: addresses of its words, of both factors, of its blocks' flags and sums, and
+of the sums of the folded blocks that are overwritten, if others may have changed them, or 0; its sizes."""
 
 _TILE = 512  # columns of `down` worked on at a time, so that they stay in a core's first cache
 _SKIP = 255  # a gap of so many weights without a note
 _WORDS = LINE // 8
+_BYTES = np.zeros(0, np.uint8)
 _U = np.uint64  # what may be negative is asked whether it is, and then loops are no vectors
 
 compiled = njit(nogil=True, cache=True)
@@ -488,22 +492,45 @@ def _write_block(b, block, source, target, kind, pair, low, report):
 
 
 @compiled
-def write(source, target, kind, factors, block, folded, sums_of, old, report):
-    """target = round(source + up @ down), block by block, where they are not folded; W0 is the caller's.
+def _at(address, like, size):
+    return carray(pointer(address, like), (size,))
 
-    Arguments and returns as `fold`. source: as target, and may be the same. old: the sums of the folded
-    blocks that are overwritten, if others may have changed them.
-    """
-    pair, low = packed(*factors), np.zeros(_TILE, np.float32)
-    for b in range(folded.size):
+
+@compiled
+def _write_layer(layer, like, kind, low, report):
+    rows, width, rank, block = layer[ROWS], layer[WIDTH], layer[RANK], layer[BLOCK]
+    size, blocks = rows * width, -(-rows // block)
+    size8 = size // (8 // like.itemsize)
+    source = _at(layer[SOURCE], like, size), _at(layer[SOURCE], report, size8)
+    target = _at(layer[TARGET], like, size), _at(layer[TARGET], report, size8)
+    up = _at(layer[UP], low, rows * rank).reshape(rows, rank)
+    pair = packed(up, _at(layer[DOWN], low, rank * width).reshape(rank, width))
+    folded, sums = _at(layer[FOLDED], _BYTES, blocks), _at(layer[SUMS], report, blocks)
+    old = _at(layer[OLD], report, blocks) if layer[OLD] else sums[:0]
+    for b in range(blocks):
         if folded[b]:
             continue
         _, _, _, at8, count8 = _place(b, block, pair, target)
         if old.size and total(target[1], at8, count8) != old[b]:
             return CHANGED
-        sums_of[b] = _write_block(b, block, source, target, kind, pair, low, report)
+        sums[b] = _write_block(b, block, source, target, kind, pair, low, report)
         folded[b] = 1
     return ENDED
+
+
+@compiled
+def write(layers, like, kind, reports):
+    """target = round(source + up @ down) in each of `layers`, block by block, where they are not folded; W0 is
+    the caller's.
+
+    layers: int64 [layers, COLUMNS], addresses and sizes. like: an array of the words. reports: int64
+    [layers, REPORT]. Returns how many layers were written before one that others had changed.
+    """
+    low = np.zeros(_TILE, np.float32)
+    for n in range(layers.shape[0]):
+        if _write_layer(layers[n], like, kind, low, reports[n]) != ENDED:
+            return n
+    return layers.shape[0]
 
 
 @compiled
