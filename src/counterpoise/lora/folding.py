@@ -9,20 +9,21 @@ all layers of a move take turns in: a fold is bound by how often the weights go 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import final
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
 
 from counterpoise.errors import StateError, UsageError
-from counterpoise.lora.compiled.rows import ChangedError, Rows, usable
+from counterpoise.lora.compiled.rows import ChangedError, Rows, Sums, Whole, usable, write
 from counterpoise.lora.correction import Correction, Differences
 from counterpoise.lora.correction_codes import Codes, CodeWriter
 from counterpoise.lora.lowrank import LowRank
 from counterpoise.lora.names import shown
-from counterpoise.lora.stack import Entries, dense_rest, needs_base, stacked, wide_enough
+from counterpoise.lora.stack import Entries, acts, dense_rest, needs_base, stacked, wide_enough
 from counterpoise.lora.threads import torch_threads
 from counterpoise.lora.update import Update
 from counterpoise.lora.weights import Checksum, checksum
@@ -115,55 +116,96 @@ def fold_weight(
     return value, Folding(own, exact, *here, kept=back, checksum=checksum(value))
 
 
+def rows_fit(weight: Tensor, stack: Entries, *, dtype: torch.dtype) -> bool:
+    """Whether the stack can be folded in place by rows."""
+    acting = [entry.update for entry in stack if entry.strength != 0.0]
+    return (
+        all(isinstance(update, LowRank) for update in acting)
+        and usable(weight, exact=wide_enough(dtype, weight.dtype))
+        and acts(stack)
+    )
+
+
+@final
+class InRows(NamedTuple):
+    """A layer about to be folded in place by rows: `folding`, without its checksum yet, over what `before`
+    folded, if it did; wanted: W0's checksum."""
+
+    path: str
+    weight: Tensor
+    folding: Folding
+    before: Folding | None
+    wanted: Checksum
+
+
 def fold_in_rows(
     weight: Tensor, stack: Entries, *, dtype: torch.dtype, copy: bool, kept: Tensor | None
-) -> Folding | None:
-    """How the stack will be folded in place by rows, if it can be; nothing is written yet.
+) -> Folding:
+    """How a stack for which `rows_fit` will be folded in place by rows; nothing is written yet.
 
     kept: the copy of W0 that there is already; else, with `copy`, the weight as it is becomes it.
     """
     exact = wide_enough(dtype, weight.dtype)
-    acting = [entry for entry in stack if entry.strength != 0.0]
-    if not usable(weight, exact=exact) or not all(isinstance(entry.update, LowRank) for entry in acting):
-        return None
     pair = stacked(stack, device=weight.device, dtype=exact)
-    if pair is None:
-        return None
-    with torch.inference_mode(False), torch.no_grad():
-        rows = Rows(weight, pair, keep=not copy)
-        whole = (weight.detach().clone() if kept is None else kept) if copy else rows
+    assert pair is not None
+    rows = Rows(weight, pair, keep=not copy)
+    whole: Tensor | Rows = rows
+    if copy:
+        with torch.inference_mode(False), torch.no_grad():
+            whole = weight.detach().clone() if kept is None else kept
     return Folding((), exact, weight.device, 1, kept=whole, checksum=None, rows=rows)
 
 
-def fold_rows(
-    weight: Tensor, folding: Folding, *, before: Folding | None, wanted: Checksum, path: str
-) -> Folding:
-    """Carry out what `fold_in_rows` made, from W0 or from what `before` folded in rows; as it then is.
+def fold_rows(layers: Sequence[InRows]) -> Iterator[Folding]:
+    """Fold layers of one dtype, all of them with W0 kept whole or none; in their order, as they then are.
 
-    UsageError E_OVERFLOW, StateError E_ORIGINAL, ChangedError: the weight is then to be taken back.
+    UsageError E_OVERFLOW, StateError E_ORIGINAL, ChangedError at the layer whose turn it is: the weights, some
+    of the later ones too, are then to be taken back.
     """
-    rows, kept = folding.rows, folding.kept
+    if not isinstance(layers[0].folding.kept, Tensor):
+        for layer in layers:
+            yield _fold_noting(layer)
+        return
+    found = write([_whole(layer) for layer in layers])
+    for layer, (sums, infinite) in zip(layers, found, strict=False):
+        yield _checked(layer, sums, infinite)
+    if len(found) < len(layers):
+        raise ChangedError
+
+
+def _whole(layer: InRows) -> Whole:
+    own, before = layer.folding, layer.before
+    assert own.rows is not None
+    assert isinstance(own.kept, Tensor)
+    return Whole(own.rows, layer.weight, own.kept, None if before is None else before.rows)
+
+
+def _fold_noting(layer: InRows) -> Folding:
+    weight, rows, before = layer.weight, layer.folding.rows, layer.before
     assert rows is not None
-    if isinstance(kept, Tensor):
-        sums, infinite = rows.fold(weight, source=kept, over=None if before is None else before.rows)
-    elif before is not None:
+    if before is None:
+        sums, infinite = rows.fold(weight)
+    else:
         assert isinstance(before.kept, Rows)
         back, sums, infinite = rows.replace(weight, before.kept)
-        if back is None or back.after != wanted.words:
-            raise not_original(path)
-    else:
-        sums, infinite = rows.fold(weight)
-    if sums is None or sums.before != wanted.words:
-        if before is None:
-            raise ChangedError
-        raise not_original(path)
+        if back is None or back.after != layer.wanted.words:
+            raise not_original(layer.path)
+    folding = _checked(layer, sums, infinite)
+    if rows.nbytes <= LARGEST_SHARE * weight.nbytes:
+        return folding
+    rows.unfold(weight)
+    kept = weight.detach().clone()
+    rows.again(weight)
+    return replace(folding, kept=kept)
+
+
+def _checked(layer: InRows, sums: Sums | None, infinite: bool) -> Folding:
+    """The folding with its checksum, if it came from the W0 that is wanted and stayed finite."""
+    if sums is None or sums.before != layer.wanted.words:
+        raise ChangedError if layer.before is None else not_original(layer.path)
     if infinite:
-        raise _overflow(weight, path)
-    if kept is rows and rows.nbytes > LARGEST_SHARE * weight.nbytes:
-        rows.unfold(weight)
-        kept = weight.detach().clone()
-        rows.again(weight)
-    return replace(folding, kept=kept, checksum=wanted._replace(words=sums.after))
+        raise _overflow(layer.weight, layer.path)
+    return replace(layer.folding, checksum=layer.wanted._replace(words=sums.after))
 
 
 def unfold_weight(

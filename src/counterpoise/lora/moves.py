@@ -10,7 +10,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import final
+from functools import partial
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -20,12 +21,14 @@ from counterpoise.lora.adapter import Adapter
 from counterpoise.lora.compiled.rows import ChangedError, Rows, reachable
 from counterpoise.lora.folding import (
     Folding,
+    InRows,
     Scratch,
     fold_in_rows,
     fold_rows,
     fold_weight,
     not_original,
     refolded,
+    rows_fit,
     unfold_weight,
 )
 from counterpoise.lora.gates import Gates
@@ -33,11 +36,12 @@ from counterpoise.lora.kinds import parted
 from counterpoise.lora.layers import Site, join
 from counterpoise.lora.names import shown
 from counterpoise.lora.stack import Entries, Entry, StackAtWork, low_rank_where_exact
-from counterpoise.lora.threads import Task, together
+from counterpoise.lora.threads import together
 from counterpoise.lora.update import Update
 from counterpoise.lora.weights import Seal, checksum, overwrite, seal, tensor_digest
 
 Sites = Mapping[str, Site]
+_GROUP = 2**21  # weights that one task writes in a call: some hundredths of a second's work at most
 
 
 @final
@@ -205,58 +209,102 @@ def _write(
     trust: bool,
 ) -> None:
     """Write the layers; begun: those that may not be as they were now, foldings: what is known of them."""
-    rest, tasks, scratch = [], [], Scratch()
+    rest, jobs, scratch = [], [], Scratch()
     for path in paths:
-        task = _in_rows(now, new, sites, path, foldings=foldings, trust=trust)
-        if task is None:
+        job = _in_rows(now, new, sites, path)
+        if job is None:
             rest.append(path)
         else:
-            tasks.append(task)
-            begun.append(path)  # from here on any block may be either: the undoing asks each
-    together(tasks)
+            jobs.append(job)
+    noted = {"begun": begun, "foldings": foldings, "trust": trust}
+    together([partial(_write_rows, now, new, group, **noted) for group in _groups(jobs, new)])
     for path in rest:
         if not trust and path in now.entries:
             check_unchanged(now, sites, [path])
         _through_memory(now, new, sites, path, begun=begun, foldings=foldings, scratch=scratch)
 
 
-def _in_rows(
-    now: Record, new: Record, sites: Sites, path: str, *, foldings: dict[str, Folding], trust: bool
-) -> Task | None:
-    """What writes a layer where it lies, row by row; None where that is not possible."""
-    weight, before, own = sites[path].weight, now.foldings.get(path), _seal(now, new, path)
+@final
+class _Job(NamedTuple):
+    """A layer to be written where it lies, row by row: `stack` folded in, from `whole` if that is W0, or, where
+    there is no stack, what is noted in `before` taken out."""
+
+    path: str
+    weight: Tensor
+    stack: Entries | None
+    before: Folding | None
+    whole: Tensor | None
+
+
+def _in_rows(now: Record, new: Record, sites: Sites, path: str) -> _Job | None:
+    """How a layer is written where it lies; None where that is not possible."""
+    weight, before = sites[path].weight, now.foldings.get(path)
     kept = None if before is None else before.kept
-    old = kept if isinstance(kept, Rows) else None
-    whole = kept if isinstance(kept, Tensor) and new.copies else None
-    if kept is not None and old is None and whole is None:
+    whole = None
+    if isinstance(kept, Tensor) and new.copies and before is not None and before.rows is not None:
+        whole = kept
+    elif kept is not None and not (isinstance(kept, Rows) and reachable(weight)):
         return None  # W0 comes back by a way through memory
-    if old is not None and not reachable(weight):
+    stack = new.entries.get(path) if new.folded else None
+    if not isinstance(kept, Rows) if stack is None else not rows_fit(weight, stack, dtype=new.dtype):
         return None
-    fresh = None
-    if new.folded and path in new.entries:
-        stack = new.entries[path]
-        fresh = fold_in_rows(weight, stack, dtype=new.dtype, copy=new.copies, kept=whole)
-    if fresh is None and (old is None or (new.folded and path in new.entries)):
-        return None
-    noted = before if fresh is None else fresh
-    assert noted is not None
-    foldings[path] = noted
+    return _Job(path, weight, stack, before, whole)
 
-    def write() -> None:
-        try:
-            if fresh is not None:
-                foldings[path] = fold_rows(weight, fresh, before=before, wanted=own.checksum, path=path)
-                return
-            assert old is not None
-            sums = old.unfold(weight)
-        except ChangedError:
-            raise (not_original(path) if trust else _changed(now, path)) from None
-        proven = path in new.entries or tensor_digest(weight) == own.sha256  # the latter: given back for good
-        if sums is None or sums.after != own.checksum.words or not proven:
-            raise not_original(path)
-        del foldings[path]
 
-    return write
+def _groups(jobs: Iterable[_Job], new: Record) -> list[list[_Job]]:
+    """What one task does in a single call: layers of one dtype that are small beside all, W0 at hand."""
+    groups: list[list[_Job]] = []
+    size = _GROUP
+    for job in jobs:
+        alone = job.stack is None or not new.copies
+        if alone or size >= _GROUP or job.weight.dtype != groups[-1][0].weight.dtype:
+            groups.append([])
+            size = 0
+        groups[-1].append(job)
+        size += _GROUP if alone else job.weight.numel()
+    return groups
+
+
+def _write_rows(
+    now: Record,
+    new: Record,
+    group: list[_Job],
+    *,
+    begun: list[str],
+    foldings: dict[str, Folding],
+    trust: bool,
+) -> None:
+    path = group[0].path
+    try:
+        if group[0].stack is None:
+            begun.append(path)
+            _unfold_rows(now, new, group[0], foldings=foldings)
+            return
+        layers = []
+        for path, weight, stack, before, whole in group:
+            # What a layer needs is made when its turn comes, while another thread is in its loop.
+            assert stack is not None
+            fresh = fold_in_rows(weight, stack, dtype=new.dtype, copy=new.copies, kept=whole)
+            layers.append(InRows(path, weight, fresh, before, _seal(now, new, path).checksum))
+            foldings[path] = fresh
+            begun.append(path)  # from here on any block may be either: the undoing asks each
+        folded = fold_rows(layers)
+        for layer in layers:
+            path = layer.path
+            foldings[path] = next(folded)
+    except ChangedError:
+        raise (not_original(path) if trust else _changed(now, path)) from None
+
+
+def _unfold_rows(now: Record, new: Record, job: _Job, *, foldings: dict[str, Folding]) -> None:
+    path, weight, own = job.path, job.weight, _seal(now, new, job.path)
+    assert job.before is not None
+    assert isinstance(job.before.kept, Rows)
+    sums = job.before.kept.unfold(weight)
+    proven = path in new.entries or tensor_digest(weight) == own.sha256  # the latter: given back for good
+    if sums is None or sums.after != own.checksum.words or not proven:
+        raise not_original(path)
+    del foldings[path]
 
 
 def _through_memory(

@@ -39,9 +39,9 @@ def stacked(entries: Entries, *, device: torch.device, dtype: torch.dtype) -> tu
     An entry of strength 0 is left out, so that it is exactly as if it were not mounted.
     """
     acting = [
-        (entry.update, entry.strength * entry.update.scale)
+        (entry.update, factor)
         for entry in entries
-        if isinstance(entry.update, LowRank) and entry.strength * entry.update.scale != 0.0
+        if isinstance(entry.update, LowRank) and (factor := _factor(entry)) != 0.0
     ]
     if not acting:
         return None
@@ -51,6 +51,15 @@ def stacked(entries: Entries, *, device: torch.device, dtype: torch.dtype) -> tu
         ups = [update.up.detach().to(device, torch.float64) * factor for update, factor in acting]
         downs = [update.down.detach().to(device, dtype) for update, _ in acting]
         return torch.cat(downs, 0), torch.cat(ups, 1).to(dtype)
+
+
+def acts(entries: Entries) -> bool:
+    """Whether `stacked` finds any factors."""
+    return any(isinstance(entry.update, LowRank) and _factor(entry) != 0.0 for entry in entries)
+
+
+def _factor(entry: Entry) -> float:
+    return entry.strength and entry.strength * entry.update.scale
 
 
 def wide_enough(dtype: torch.dtype, own: torch.dtype) -> torch.dtype:

@@ -15,8 +15,9 @@ offsets, flags rather than counts, different arrays for what is read and what is
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import carray, njit
+
+from counterpoise.lora.compiled.instructions import LINE, fetch, fused, pointer
 
 FLOAT32, BFLOAT16, FLOAT16 = 0, 1, 2
 BEFORE, AFTER, DONE, USED, OVERFLOW = 0, 1, 2, 3, 4
@@ -24,52 +25,94 @@ BEFORE, AFTER, DONE, USED, OVERFLOW = 0, 1, 2, 3, 4
 REPORT = 5
 ENDED, FULL, CHANGED = 0, 1, 2
 """How a call ended: whole; before a block that `notes` had no room for, or that others had changed."""
+SOURCE, TARGET, UP, DOWN, FOLDED, SUMS, OLD, ROWS, WIDTH, RANK, BLOCK = range(11)
+"""What `write` is told of a layer: addresses of its words, of both factors, of its blocks' flags and sums, and
+of the sums of the folded blocks that are overwritten, if others may have changed them, or 0; its sizes."""
 
 _TILE = 512  # columns of `down` worked on at a time, so that they stay in a core's first cache
 _SKIP = 255  # a gap of so many weights without a note
+_WORDS = LINE // 8
+_BYTES = np.zeros(0, np.uint8)
+_U = np.uint64  # what may be negative is asked whether it is, and then loops are no vectors
 
 compiled = njit(nogil=True, cache=True)
 
 
-@intrinsic
-def _fused(context, a, b, c):
-    """a * b + c in float32, rounded once, whatever the processor."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.fma(*arguments)
-
-    return types.float32(types.float32, types.float32, types.float32), generate
+@compiled
+def packed(up, down):
+    """A pair as the loops read it, up [rows, rank] and down [rank, width]: (flat up, ranks filled up with
+    zeros to eights; flat down, the same, a tile of columns after the other; ranks in eights; its width)."""
+    rows, rank = up.shape
+    width = down.shape[1]
+    eights = -(-rank // 8)
+    ups = np.zeros(rows * eights * 8, np.float32)
+    downs = np.zeros(-(-width // _TILE) * eights * 8 * _TILE, np.float32)
+    for i in range(rows):
+        for k in range(rank):
+            ups[i * eights * 8 + k] = up[i, k]
+    for k in range(rank):
+        own = down[k]
+        for begin in range(0, width, _TILE):
+            part = own[begin : begin + _TILE]
+            at = begin * eights * 8 + k * _TILE
+            downs[at : at + part.size] = part
+    return ups, downs, eights, width
 
 
 @compiled
-def _product(up, down, sums, first):
-    """sums [n, width] = up[first : first + n] [n, rank] @ down [rank, width], in the order of ranks."""
+def _eight(ups, at):
+    low = ups[at], ups[at + _U(1)], ups[at + _U(2)], ups[at + _U(3)]
+    return (*low, ups[at + _U(4)], ups[at + _U(5)], ups[at + _U(6)], ups[at + _U(7)])
+
+
+@compiled
+def _chain(u, downs, at, low):
+    """low + the products of eight ranks, in their order."""
+    low = fused(u[0], downs[at], low)
+    low = fused(u[1], downs[at + _U(_TILE)], low)
+    low = fused(u[2], downs[at + _U(2 * _TILE)], low)
+    low = fused(u[3], downs[at + _U(3 * _TILE)], low)
+    low = fused(u[4], downs[at + _U(4 * _TILE)], low)
+    low = fused(u[5], downs[at + _U(5 * _TILE)], low)
+    low = fused(u[6], downs[at + _U(6 * _TILE)], low)
+    return fused(u[7], downs[at + _U(7 * _TILE)], low)
+
+
+@compiled
+def _begun(pair, i, begin, low):
+    """low: the product's row `i` in the tile that begins at `begin`, all but its last eight ranks (zeros
+    already, where there are no others); and what `_chain` needs for those."""
+    ups, downs, eights, _ = pair
+    at, place = _U(i * eights * 8), _U(begin * eights * 8)
+    if eights > 1:
+        low[:] = 0
+        for _ in range(eights - 1):
+            u = _eight(ups, at)
+            for j in range(low.size):
+                low[j] = _chain(u, downs, place + _U(j), low[j])
+            at += _U(8)
+            place += _U(8 * _TILE)
+    return _eight(ups, at), place
+
+
+@compiled
+def _ended(sums, at, count, downs, place, u, low):
+    """sums = low + the last eight ranks' products, `count` of them from `at` on."""
+    for j in range(count):
+        sums[at + _U(j)] = _chain(u, downs, place + _U(j), low[j])
+
+
+@compiled
+def _product(pair, first, low, sums, words):
+    """sums [n, width] = up[first : first + n] @ down; the next n rows of `words` (int64) are fetched."""
     rows, width = sums.shape
-    rank = up.shape[1]
+    flat, per = sums.reshape(sums.size), pair[0].size // pair[2] // 8 * width // words.size
     for begin in range(0, width, _TILE):
-        end = min(begin + _TILE, width)
+        count = min(_TILE, width - begin)
         for i in range(rows):
-            out, u = sums[i, begin:end], up[first + i]
-            out[:] = 0
-            k = 0
-            while k + 8 <= rank:  # eight at a time: the sums are read and written once for them
-                d0, d1 = down[k, begin:end], down[k + 1, begin:end]
-                d2, d3 = down[k + 2, begin:end], down[k + 3, begin:end]
-                d4, d5 = down[k + 4, begin:end], down[k + 5, begin:end]
-                d6, d7 = down[k + 6, begin:end], down[k + 7, begin:end]
-                u0, u1, u2, u3 = u[k], u[k + 1], u[k + 2], u[k + 3]
-                u4, u5, u6, u7 = u[k + 4], u[k + 5], u[k + 6], u[k + 7]
-                for j in range(end - begin):
-                    low = _fused(u1, d1[j], _fused(u0, d0[j], out[j]))
-                    low = _fused(u3, d3[j], _fused(u2, d2[j], low))
-                    low = _fused(u5, d5[j], _fused(u4, d4[j], low))
-                    out[j] = _fused(u7, d7[j], _fused(u6, d6[j], low))
-                k += 8
-            while k < rank:
-                d, own = down[k, begin:end], u[k]
-                for j in range(end - begin):
-                    out[j] = _fused(own, d[j], out[j])
-                k += 1
+            _fetch(words, ((first + rows + i) * width + begin) // per, count // per)
+            u, place = _begun(pair, first + i, begin, low)
+            _ended(flat, _U(i * width + begin), count, pair[1], place, u, low)
 
 
 @compiled
@@ -116,17 +159,28 @@ def _of_half(word):
 
 
 @compiled
-def _add(words, kind, add, new):
-    """new [width] int32 = round(words + add)."""
+def _write(words, out, at, count, kind, downs, place, u, low):
+    """out = round(words + (low + the last eight ranks' products)), `count` of them from `at` on. Returns the
+    largest bits, the sign aside."""
+    largest = np.int32(0)
     if kind == FLOAT32:
-        for j in range(new.size):
-            new[j] = _bits(_float(words[j]) + add[j])
+        for j in range(count):
+            new = _bits(_float(words[at + _U(j)]) + _chain(u, downs, place + _U(j), low[j]))
+            out[at + _U(j)] = new
+            largest = max(largest, np.int32(new & 0x7FFFFFFF))
     elif kind == BFLOAT16:
-        for j in range(new.size):
-            new[j] = _brain(_float(np.int32(words[j]) << 16) + add[j])
+        for j in range(count):
+            old = _float(np.int32(words[at + _U(j)]) << 16)
+            new = _brain(old + _chain(u, downs, place + _U(j), low[j]))
+            out[at + _U(j)] = new
+            largest = max(largest, np.int32(new & 0x7FFF))
     else:
-        for j in range(new.size):
-            new[j] = _half(_of_half(np.int32(words[j])) + add[j])
+        for j in range(count):
+            old = _of_half(np.int32(words[at + _U(j)]))
+            new = _half(old + _chain(u, downs, place + _U(j), low[j]))
+            out[at + _U(j)] = new
+            largest = max(largest, np.int32(new & 0x7FFF))
+    return largest
 
 
 @compiled
@@ -176,12 +230,20 @@ def _add_and_miss(words, kind, add, new, off):
 
 
 @compiled
-def total(words):
-    """The sum of int64 words, modulo 2^64."""
+def total(words, at, count):
+    """The sum of `count` int64 words from `at` on, modulo 2^64."""
     found = np.int64(0)
-    for j in range(words.size):
-        found += words[j]
+    for j in range(count):
+        found += words[at + _U(j)]
     return found
+
+
+@compiled
+def _fetch(words, at, count):
+    """Begin to read what comes next: a processor looks ahead to the end of a page alone."""
+    end = min(at + count, words.size)
+    for j in range(at, end, _WORDS):
+        fetch(words, _U(j))
 
 
 @compiled
@@ -292,78 +354,83 @@ def _squeeze(off, steps):
 
 
 @compiled
-def _infinite(new, old, kind):
+def _top(kind):
+    """The bits of infinity."""
+    return np.int32(0x7F800000 if kind == FLOAT32 else 0x7C00 if kind == FLOAT16 else 0x7F80)
+
+
+@compiled
+def _lost(new, old, top):
     """Whether a weight that was finite is not so any more."""
-    top = np.int32(0x7F800000 if kind == FLOAT32 else 0x7C00 if kind == FLOAT16 else 0x7F80)
+    lost = np.int64(0)
+    for j in range(new.size):
+        lost += np.int64((np.int32(new[j]) & top) == top) & np.int64((np.int32(old[j]) & top) != top)
+    return lost > 0
+
+
+@compiled
+def _infinite(new, old, kind):
+    """As `_lost`, of words whose signs are in their highest bits."""
     positive = np.int32(0x7FFFFFFF if kind == FLOAT32 else 0x7FFF)
     largest = np.int32(0)
     for j in range(new.size):
         largest = max(largest, np.int32(new[j] & positive))
-    if largest < top:
-        return False
-    lost = np.int64(0)
-    for j in range(new.size):
-        lost += np.int64((new[j] & top) == top) & np.int64((np.int32(old[j]) & top) != top)
-    return lost > 0
+    return largest >= _top(kind) and _lost(new, old, _top(kind))
 
 
 @compiled
 def work_memory(block, width):
     """What a block of rows is worked on in: its product [block, width], and flat its new words, how far off
-    those are, the places that need notes, and, as bytes, which are off."""
+    those are, the places that need notes, as bytes which are off, and a tile's unfinished product."""
     size = -(-block * width // 32) * 32
     new, off, found = np.empty(size, np.int32), np.zeros(size, np.int32), np.empty(size, np.int32)
-    return np.empty((block, width), np.float32), new, off, found, np.zeros(size, np.uint8)
+    sums = np.empty((block, width), np.float32)
+    return sums, new, off, found, np.zeros(size, np.uint8), np.zeros(_TILE, np.float32)
 
 
 @compiled
-def _place(b, count, memory, target):
-    """Where block `b` of `count` rows lies: (first row, rows, slice of words, slice of them as int64)."""
-    block, width = memory[0].shape
+def _place(b, block, pair, target):
+    """Where block `b` lies: (first row, rows, slice of words, first of them as int64, how many of these)."""
+    ups, _, eights, width = pair
     first = b * block
-    rows = min(block, count - first)
+    rows = min(block, ups.size // eights // 8 - first)
     begin, end = first * width, (first + rows) * width
     per = target[0].size // target[1].size  # weights in eight bytes
-    return first, rows, slice(begin, end), slice(begin // per, end // per)
+    return first, rows, slice(begin, end), _U(begin // per), (end - begin) // per
 
 
 @compiled
-def _fold_block(b, source, target, kind, pair, state, memory, keep, report):
+def _fold_block(b, target, kind, pair, state, memory, report):
     """Fold block `b`; False, with nothing done, where there is no room for its notes."""
     folded, codes, counts, notes, sums_of = state
-    sums, new, off, found, steps = memory
-    up, down = pair
-    first, rows, here, here8 = _place(b, up.shape[0], memory, target)
-    words, out = source[0][here], target[0][here]
+    sums, new, off, found, steps, low = memory
+    first, rows, here, at8, count8 = _place(b, sums.shape[0], pair, target)
+    words = target[0][here]
     size = words.size
-    _product(up, down, sums[:rows], first)
-    add = sums[:rows].reshape(size)
-    if keep:
-        quarter = -(-size // 32) * 8 if kind == FLOAT32 else 0
-        padded = off[: -(-size // 32) * 32]
-        padded[size:] = 0
-        needed = _add_and_miss(words, kind, add, new[:size], padded)
+    _product(pair, first, low, sums[:rows], target[1])
+    quarter = -(-size // 32) * 8 if kind == FLOAT32 else 0
+    padded = off[: -(-size // 32) * 32]
+    padded[size:] = 0
+    needed = _add_and_miss(words, kind, sums[:rows].reshape(size), new[:size], padded)
+    if quarter:
+        _code(padded, codes[b, :quarter])
+    used = report[USED]
+    if needed:
         if quarter:
-            _code(padded, codes[b, :quarter])
-        used = report[USED]
-        if needed:
-            if quarter:
-                lanes = codes[b, :quarter].view(np.uint64)
-            else:
-                _squeeze(padded, steps[: padded.size])
-                lanes = steps[: padded.size].view(np.uint64)
-            used = _note(padded, words, lanes, quarter, found, notes, used)
-            if used < 0:
-                return False
-        counts[b] = used - report[USED]
-        report[USED] = used
-    else:
-        _add(words, kind, add, new[:size])
+            lanes = codes[b, :quarter].view(np.uint64)
+        else:
+            _squeeze(padded, steps[: padded.size])
+            lanes = steps[: padded.size].view(np.uint64)
+        used = _note(padded, words, lanes, quarter, found, notes, used)
+        if used < 0:
+            return False
+    counts[b] = used - report[USED]
+    report[USED] = used
     report[OVERFLOW] |= _infinite(new[:size], words, kind)
-    report[BEFORE] += total(source[1][here8])
+    report[BEFORE] += total(target[1], at8, count8)
     for j in range(size):
-        out[j] = new[j]
-    sums_of[b] = total(target[1][here8])
+        words[j] = new[j]
+    sums_of[b] = total(target[1], at8, count8)
     report[AFTER] += sums_of[b]
     report[DONE] += 1
     folded[b] = 1
@@ -374,14 +441,13 @@ def _fold_block(b, source, target, kind, pair, state, memory, keep, report):
 def _unfold_block(b, at, target, kind, pair, state, memory, report):
     """Give block `b` its W0 back, whose notes begin at `at`; False, with nothing done, if it was changed."""
     folded, codes, counts, notes, sums_of = state
-    sums, new, off, _, _ = memory
-    up, down = pair
-    first, rows, here, here8 = _place(b, up.shape[0], memory, target)
+    sums, new, off, _, _, low = memory
+    first, rows, here, at8, count8 = _place(b, sums.shape[0], pair, target)
     words = target[0][here]
     size = words.size
-    if total(target[1][here8]) != sums_of[b]:
+    if total(target[1], at8, count8) != sums_of[b]:
         return False
-    _product(up, down, sums[:rows], first)
+    _product(pair, first, low, sums[:rows], target[1])
     fresh = new[:size]
     _subtract(words, kind, sums[:rows].reshape(size), fresh)
     quarter = -(-size // 32) * 8 if kind == FLOAT32 else 0
@@ -392,36 +458,101 @@ def _unfold_block(b, at, target, kind, pair, state, memory, report):
     _obey(fresh, quarter, notes, at, at + counts[b])
     for j in range(size):
         words[j] = fresh[j]
-    report[AFTER] += total(target[1][here8])
+    report[AFTER] += total(target[1], at8, count8)
     report[DONE] += 1
     folded[b] = 0
     return True
 
 
 @compiled
-def fold(source, target, kind, pair, state, memory, keep, old, report):
-    """target = round(source + up @ down), block by block, where they are not folded.
+def _write_block(b, block, source, target, kind, pair, low, report):
+    """Write block `b` from the same block of `source`, which may be the same memory; the sum of its words."""
+    first, rows, _, _, _ = _place(b, block, pair, target)
+    words, out = source[0], target[0]
+    width, per = pair[3], words.size // source[1].size
+    after = np.int64(0)
+    for begin in range(0, width, _TILE):
+        count = min(_TILE, width - begin)
+        count8 = count // per
+        for i in range(first, first + rows):
+            at = i * width + begin
+            at8, ahead = _U(at // per), (at + rows * width) // per
+            _fetch(source[1], ahead, count8)
+            _fetch(target[1], ahead, count8)
+            report[BEFORE] += total(source[1], at8, count8)
+            u, place = _begun(pair, i, begin, low)
+            largest = _write(words, out, _U(at), count, kind, pair[1], place, u, low)
+            if largest >= _top(kind):
+                here = slice(at, at + count)
+                report[OVERFLOW] |= _lost(out[here], words[here], _top(kind))
+            after += total(target[1], at8, count8)
+    report[AFTER] += after
+    report[DONE] += 1
+    return after
 
-    source, target: (words [rows * width], the same as int64); they may be one memory. pair: up [rows, rank],
-    down [rank, width], float32. state: (folded uint8 [blocks], codes uint8 [blocks, a multiple of 8, or 0 for
-    two-byte weights], counts int32 [blocks] (bytes of notes), notes uint8, sums int64 [blocks] of the folded
-    words). memory: of `work_memory`. keep: fill codes, counts and notes. old: the sums of the blocks that
-    are overwritten, if they are not the source's. Returns how it ended.
-    """
-    for b in range(state[0].size):
-        if state[0][b]:
+
+@compiled
+def _at(address, like, size):
+    return carray(pointer(address, like), (size,))
+
+
+@compiled
+def _write_layer(layer, like, kind, low, report):
+    rows, width, rank, block = layer[ROWS], layer[WIDTH], layer[RANK], layer[BLOCK]
+    size, blocks = rows * width, -(-rows // block)
+    size8 = size // (8 // like.itemsize)
+    source = _at(layer[SOURCE], like, size), _at(layer[SOURCE], report, size8)
+    target = _at(layer[TARGET], like, size), _at(layer[TARGET], report, size8)
+    up = _at(layer[UP], low, rows * rank).reshape(rows, rank)
+    pair = packed(up, _at(layer[DOWN], low, rank * width).reshape(rank, width))
+    folded, sums = _at(layer[FOLDED], _BYTES, blocks), _at(layer[SUMS], report, blocks)
+    old = _at(layer[OLD], report, blocks) if layer[OLD] else sums[:0]
+    for b in range(blocks):
+        if folded[b]:
             continue
-        if old.size and total(target[1][_place(b, pair[0].shape[0], memory, target)[3]]) != old[b]:
+        _, _, _, at8, count8 = _place(b, block, pair, target)
+        if old.size and total(target[1], at8, count8) != old[b]:
             return CHANGED
-        if not _fold_block(b, source, target, kind, pair, state, memory, keep, report):
+        sums[b] = _write_block(b, block, source, target, kind, pair, low, report)
+        folded[b] = 1
+    return ENDED
+
+
+@compiled
+def write(layers, like, kind, reports):
+    """target = round(source + up @ down) in each of `layers`, block by block, where they are not folded; W0 is
+    the caller's.
+
+    layers: int64 [layers, COLUMNS], addresses and sizes. like: an array of the words. reports: int64
+    [layers, REPORT]. Returns how many layers were written before one that others had changed.
+    """
+    low = np.zeros(_TILE, np.float32)
+    for n in range(layers.shape[0]):
+        if _write_layer(layers[n], like, kind, low, reports[n]) != ENDED:
+            return n
+    return layers.shape[0]
+
+
+@compiled
+def fold(target, kind, factors, state, memory, report):
+    """target = round(target + up @ down), block by block, where they are not folded.
+
+    target: (words [rows * width], the same as int64). factors: up [rows, rank], down [rank, width], float32.
+    state: (folded uint8 [blocks], codes uint8 [blocks, a multiple of 8, or 0 for two-byte weights], counts
+    int32 [blocks] (bytes of notes), notes uint8, sums int64 [blocks] of the folded words). memory: of
+    `work_memory`. Returns how it ended.
+    """
+    pair = packed(*factors)
+    for b in range(state[0].size):
+        if not state[0][b] and not _fold_block(b, target, kind, pair, state, memory, report):
             return FULL
     return ENDED
 
 
 @compiled
-def unfold(target, kind, pair, state, memory, report):
+def unfold(target, kind, factors, state, memory, report):
     """Give the folded blocks their W0 back; arguments and returns as `fold`."""
-    at = 0
+    pair, at = packed(*factors), 0
     for b in range(state[0].size):
         if state[0][b] and not _unfold_block(b, at, target, kind, pair, state, memory, report):
             return CHANGED
@@ -433,15 +564,13 @@ def unfold(target, kind, pair, state, memory, report):
 def exchange(target, kind, old, new, memory, reports):
     """From one folding to another, block by block while they lie in a cache; returns as `fold`.
 
-    old, new: (pair, state) of each; reports: one each.
+    old, new: (factors, state) of each; reports: one each.
     """
-    at = 0
+    before, after, at = packed(*old[0]), packed(*new[0]), 0
     for b in range(old[1][0].size):
-        if old[1][0][b] and not _unfold_block(b, at, target, kind, old[0], old[1], memory, reports[0]):
+        if old[1][0][b] and not _unfold_block(b, at, target, kind, before, old[1], memory, reports[0]):
             return CHANGED
         at += old[1][2][b]
-        if not new[1][0][b] and not _fold_block(
-            b, target, target, kind, new[0], new[1], memory, True, reports[1]
-        ):
+        if not new[1][0][b] and not _fold_block(b, target, kind, after, new[1], memory, reports[1]):
             return FULL
     return ENDED

@@ -8,8 +8,10 @@ anywhere is undone or finished by the same calls. A call works on one thread and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from functools import lru_cache
+from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple, final
 
 import numpy as np
@@ -24,8 +26,8 @@ else:
 LEAST = 2**16
 """Weights from which a layer is folded so: below, the calls cost more than the sums."""
 _BLOCK = 2**14  # weights that are worked on at a time: a few rows, all of which fit a core's cache
-_MASK = 2**64
 
+_WORDS = np.zeros(0, np.int32), np.zeros(0, np.uint16)
 _Memory = tuple[np.ndarray, np.ndarray]
 
 
@@ -97,19 +99,14 @@ class Rows:
         """Memory that the way back takes, the factors aside."""
         return sum(array.nbytes for array in self._state)
 
-    def fold(
-        self, weight: Tensor, *, source: Tensor | None = None, over: Rows | None = None
-    ) -> tuple[Sums | None, bool]:
+    def fold(self, weight: Tensor) -> tuple[Sums | None, bool]:
         """Fold the blocks that are not; (checksums, whether a finite weight became infinite or NaN).
 
-        source: W0, where it does not lie in the weight itself, but, unless nothing does, what `over` folded.
-        The sums are None where some blocks already were folded; so in all that follows. ChangedError where
-        others have written over what was folded, and so too.
+        The sums are None where some blocks already were folded; so in all that follows.
         """
-        target = _memory(weight)
-        origin = target if source is None else _memory(source)
         self._begin()
-        while self._fold(origin, target, keep=self._keep, report=self._report, over=over):
+        target, room = _memory(weight), self._room()
+        while kernels.fold(target, self._kind, self._pair, self._state, room, self._report):
             self._grow()
         self._end(weight)
         return self._sums(self._report), bool(self._report[kernels.OVERFLOW])
@@ -121,15 +118,13 @@ class Rows:
 
         source: W0, where it does not lie in the weight itself; then those are meant that `after` has folded.
         """
-        target, report = _memory(weight), np.zeros(kernels.REPORT, np.int64)
         if after is not None:
             self._folded[:] = 1 - after._folded
-        self._fold(target if source is None else _memory(source), target, keep=False, report=report)
-        torch.autograd.graph.increment_version(weight)
-        return self._sums(report)
+        written = write([Whole(self, weight, weight if source is None else source)])
+        return written[0][0] if written else None
 
     def unfold(self, weight: Tensor) -> Sums | None:
-        """Give the folded blocks W0 back."""
+        """Give the folded blocks W0 back; ChangedError where others have written over them."""
         report = np.zeros(kernels.REPORT, np.int64)
         ended = kernels.unfold(_memory(weight), self._kind, self._pair, self._state, self._room(), report)
         torch.autograd.graph.increment_version(weight)
@@ -174,18 +169,6 @@ class Rows:
     def _state(self) -> tuple[np.ndarray, ...]:
         return self._folded, self._codes, self._counts, self._notes, self._after
 
-    def _fold(
-        self, origin: _Memory, target: _Memory, *, keep: bool, report: np.ndarray, over: Rows | None = None
-    ) -> bool:
-        """Whether it has to be called again with more room."""
-        old = self._after[:0] if over is None else over._after
-        ended: int = kernels.fold(
-            origin, target, self._kind, self._pair, self._state, self._room(), keep, old, report
-        )
-        if ended == kernels.CHANGED:
-            raise ChangedError
-        return ended == kernels.FULL
-
     def _room(self) -> tuple[np.ndarray, ...]:
         room: tuple[np.ndarray, ...] = kernels.work_memory(self._block, self._width)
         return room
@@ -206,6 +189,52 @@ class Rows:
         if int(report[kernels.DONE]) != len(self._folded):
             return None
         return Sums(int(report[kernels.BEFORE]), int(report[kernels.AFTER]))
+
+
+class Whole(NamedTuple):
+    """A weight to be written from a whole W0, `source`, which may be the weight itself; over: what was folded
+    there before, if others may have changed it."""
+
+    rows: Rows
+    weight: Tensor
+    source: Tensor
+    over: Rows | None = None
+
+
+def write(layers: Sequence[Whole]) -> list[tuple[Sums | None, bool]]:
+    """Fold the blocks that are not, of layers of one dtype, in one call; for each as `Rows.fold`.
+
+    As many as come before the first that others have written over, which is left as it is from there on.
+    """
+    sources = [layer.source.contiguous() for layer in layers]  # as they are, but for a rare one
+    alike = list(takewhile(_alike, layers))
+    if not alike:
+        return []
+    table = np.array([_row(layer, source) for layer, source in zip(alike, sources, strict=False)], np.int64)
+    reports = np.zeros((len(alike), kernels.REPORT), np.int64)
+    kind = alike[0].rows._kind
+    done: int = kernels.write(table, _WORDS[kind != kernels.FLOAT32], kind, reports)
+    for layer in alike:
+        torch.autograd.graph.increment_version(layer.weight)
+    return [
+        (layer.rows._sums(report), bool(report[kernels.OVERFLOW]))
+        for layer, report in zip(alike[:done], reports, strict=False)
+    ]
+
+
+def _alike(layer: Whole) -> bool:
+    """Whether a weight still is what its W0 was kept of, in type and size: the loops are told addresses."""
+    weight, source, over = layer.weight, layer.source, layer.over
+    same = weight.dtype == source.dtype and weight.shape == source.shape
+    return same and (over is None or len(over._after) == len(layer.rows._after))
+
+
+def _row(layer: Whole, source: Tensor) -> tuple[int, ...]:
+    own, up, down = layer.rows, layer.rows._up, layer.rows._down
+    old = 0 if layer.over is None else layer.over._after.ctypes.data
+    arrays = (up.ctypes.data, down.ctypes.data, own._folded.ctypes.data, own._after.ctypes.data, old)
+    sizes = (up.shape[0], own._width, up.shape[1], own._block)
+    return (source.data_ptr(), layer.weight.data_ptr(), *arrays, *sizes)
 
 
 def _cpu(weight: Tensor) -> Tensor:
