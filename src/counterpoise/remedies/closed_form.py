@@ -72,6 +72,9 @@ class ClosedForm:
 PLAIN = ClosedForm(rounds=0)
 """The variants' mean and no search, as UCE's first edit."""
 
+FAST = ClosedForm(rounds=2, pictures=6, candidates=1, looks=(10, 20))
+"""To see that it runs, not to be relied on."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,9 @@ def closed_form(bench: Bench, goal: Goal, method: ClosedForm | None = None) -> P
         Cost(seconds=found.seconds, judged=found.judged, nbytes=file.stat().st_size),
         tuple(notes),
     )
+
+
+prepare = closed_form  # as the table of remedies calls it
 
 
 def search(bench: Bench, goal: Goal, method: ClosedForm) -> Found:
