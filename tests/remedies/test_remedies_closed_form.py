@@ -235,23 +235,25 @@ def test_the_search_never_draws_the_template_of_the_proof(
 
 
 def test_presentation_moves_on_the_world_and_what_is_asked_for_is_obeyed(tmp_path: Path) -> None:
-    variants = {
-        "boss": [{"phrase": f"a {p} boss", "reads": r, "share": 0.5} for p, r in SAID],
-        "nurse": [{"phrase": f"a {p} nurse", "reads": r, "share": 0.5} for p, r in SAID],
-    }
+    """Without a search: the weights are the shares, which here lean against the model."""
+
+    def said(job: str, women: float) -> list[dict[str, object]]:
+        shares = {"female": ("woman", women), "male": ("man", 1 - women)}
+        return [{"phrase": f"a {p} {job}", "reads": r, "share": s} for p, (r, s) in shares.items()]
+
     goal = Goal.model_validate(
         {
             "templates": ["a picture of {}", "a drawing of {}", "a headshot of {}"],
             "keep": ["a woman", "a man", "a person", "an engineer", "a teacher"],
             "edit": [
-                {"neutral": f"a {job}", "attribute": "presentation", "variants": said}
-                for job, said in variants.items()
+                {"neutral": f"a {job}", "attribute": "presentation", "variants": said(job, women)}
+                for job, women in (("boss", 0.85), ("nurse", 0.02))
             ],
         }
     )
     painter = Painter(load_pipeline(model_folder("world")), guidance=2.0, steps=6, batch_size=12)
     reader = load_reader(reader_folder())
-    made = closed_form(Bench(painter, reader, tmp_path), goal, replace(PLAIN, start=1.6))
+    made = closed_form(Bench(painter, reader, tmp_path), goal, replace(PLAIN, start=1.2))
     adapter = Adapter.load(tmp_path / "closed-form.safetensors")
     assert made.cost.judged == 0
     assert made.treatment.adapters[0][0].fingerprint() == adapter.fingerprint()
@@ -261,9 +263,8 @@ def test_presentation_moves_on_the_world_and_what_is_asked_for_is_obeyed(tmp_pat
         return sum(row["presentation"].value == "woman" for row in reader(pictures))
 
     assert women("a boss") <= 3
+    assert women("a nurse") >= 11
     with Host(painter.pipeline).mounted(adapter):
         assert women("a boss") >= 5
+        assert women("a nurse") <= 9
         assert women("a male boss") <= 1
-
-
-SAID = (("female", "woman"), ("male", "man"))

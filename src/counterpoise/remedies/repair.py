@@ -26,7 +26,7 @@ from counterpoise.remedies.goal import Edit, Goal
 from counterpoise.remedies.lessons import Lessons, Library, Shares, StageProgress, goal_shares
 
 AUDIT_SEED = 5_000_000
-LEAST = 48  # pictures of a joint edit
+RARE = 10  # pictures that an edit's rarest value is expected in, at the least
 
 
 @final
@@ -211,10 +211,12 @@ def _read(
 
 
 def pictures(measurer: Measurer, edit: Edit, readings: int) -> int:
-    """How many pictures an edit is read from: `readings` for each cell, and not too few for a rare one."""
-    if edit.is_joint:
-        return max(LEAST, readings * len({tuple(edit.cell(variant).items()) for variant in edit.variants}))
-    return readings * len(measurer.attributes[edit.attributes[0]])
+    """How many pictures an edit is read from: `readings` for each cell, and not too few for a rare value."""
+    if not edit.is_joint:
+        return readings * len(measurer.attributes[edit.attributes[0]])
+    rarest = min((share for name in edit.claimed for share in edit.target(name).values()), default=1.0)
+    cells = {tuple(edit.cell(variant).items()) for variant in edit.variants}
+    return max(round(RARE / rarest), readings * len(cells))
 
 
 def _kept(file: Path, make: Callable[[], list[list[float]]]) -> list[list[float]]:
