@@ -33,7 +33,7 @@ def bench(ways: Ways, work: Path) -> Bench:
     return Bench(ways.painter(), Hue(), work, seed=100, fast=True)
 
 
-@pytest.fixture(scope="module", params=sorted(table.REMEDIES))
+@pytest.fixture(scope="module", params=sorted(row.name for row in table.ROWS if not row.data))
 def row(request: pytest.FixtureRequest, ways: Ways, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
     work = tmp_path_factory.mktemp("work")
     flags = [p.requires_grad for p in ways.host.model.unet.parameters()]  # type: ignore[attr-defined]
@@ -83,6 +83,16 @@ def test_a_row_counts_what_it_cost(row: tuple, ways: Ways, tmp_path: Path) -> No
     effort = table.effort(remedy.name, bench(ways, tmp_path), GOAL)
     if effort is not None:
         assert (effort.trained > 0) == (cost.trained > 0)
+
+
+@pytest.mark.parametrize("name", [row.name for row in table.ROWS if row.data])
+def test_a_row_that_needs_data_refuses_a_model_that_none_can_be_drawn_for(
+    name: str, ways: Ways, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="captioned pictures") as refused:
+        table.prepare(name, bench(ways, tmp_path), GOAL)
+    assert refused.value.code == "E_DATA"
+    assert ways.host.fingerprint() == ways.base_sha256
 
 
 def style() -> Adapter:

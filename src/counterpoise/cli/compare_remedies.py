@@ -95,8 +95,10 @@ def compare_remedies(
 
 
 def default_names(drawing: Drawing) -> list[str]:
-    """Every remedy, those that act through guidance only where there is some."""
-    return [row.name for row in table.ROWS if drawing.guidance > 1 or not row.guided]
+    """Every remedy that takes minutes; those that act through guidance only where there is some. Retraining
+    and suppression are compared where they are named."""
+    usual = (row for row in table.ROWS if not row.data and row.name != "suppress")
+    return [row.name for row in usual if drawing.guidance > 1 or not row.guided]
 
 
 def line_of(own: Outcome) -> str:

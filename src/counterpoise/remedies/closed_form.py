@@ -93,7 +93,7 @@ class Found:
 
 def closed_form(bench: Bench, goal: Goal, method: ClosedForm | None = None) -> Prepared:
     """Makes the adapter; `bench.work` keeps what was read, for resuming. See `search` for errors."""
-    found = search(bench, goal, method or ClosedForm())
+    found = search(bench, goal, method or (FAST if bench.fast else ClosedForm()))
     file = found.adapter.save(bench.work / "closed-form.safetensors")
     notes = [f"solved in {found.solve_seconds:.2g} s; the search judged {found.judged} pictures"]
     for edit, one in zip(goal.edits, found.verdicts, strict=False):

@@ -18,7 +18,7 @@ from typing import final
 import numpy as np
 
 from counterpoise.errors import UsageError
-from counterpoise.remedies.closed_form import ClosedForm, closed_form
+from counterpoise.remedies.closed_form import FAST, ClosedForm, closed_form
 from counterpoise.remedies.directions import cells, class_of, target
 from counterpoise.remedies.goal import Edit, Goal
 from counterpoise.remedies.treatment import Bench, Prepared
@@ -78,13 +78,13 @@ def goal_of(
     )
 
 
-def prepare(bench: Bench, goal: Goal, *, method: ClosedForm = METHOD) -> Prepared:
+def prepare(bench: Bench, goal: Goal, *, method: ClosedForm | None = None) -> Prepared:
     """Makes the adapter for the goal's concept edits (see there); the prompts of others are kept instead."""
     edits = concept_edits(goal)
     others = [edit.neutral for edit in goal.edits if edit not in edits]
     narrowed = goal.model_copy(update={"edits": edits, "keep": (*goal.keep, *others)})
     before = rates(bench, narrowed)
-    made = closed_form(bench, narrowed, method)
+    made = closed_form(bench, narrowed, method or (FAST if bench.fast else METHOD))
     notes = [
         f"{edit.neutral}: {named(edit)} in {rate:.2f} of pictures before, to be {min(target(edit)):.2f}"
         for edit, rate in zip(edits, before, strict=True)

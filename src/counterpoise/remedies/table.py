@@ -25,9 +25,10 @@ OWN = "own:"
 @final
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """One row. module: holds `prepare(bench, goal) -> Prepared` and, maybe, `effort(bench, goal) -> Effort`.
+    """One row. module: holds `function(bench, goal) -> Prepared` and, maybe, `effort(bench, goal) -> Effort`.
     told: what it does, in a line. source: where from. keeps: what it ends as: "adapter", "negative",
-    "rewrite" or "model". guided: it acts through guidance alone."""
+    "rewrite" or "model". guided: it acts through guidance alone. data: it learns from captioned pictures,
+    which only the world's drawings are made for; other models refuse it (E_DATA)."""
 
     name: str
     module: str
@@ -35,11 +36,13 @@ class Remedy:
     source: str
     keeps: str
     guided: bool = False
+    data: bool = False
+    function: str = "prepare"
 
     @property
     def prepare(self) -> Prepare:
         """The module's function, imported now."""
-        found: Prepare = import_module(self.module).prepare
+        found: Prepare = getattr(import_module(self.module), self.function)
         return found
 
 
@@ -66,6 +69,47 @@ ROWS = (
         "a LoRA trained so that a neutral prompt draws the mixture of the explicit ones",
         "remedies/distil.py",
         "adapter",
+    ),
+    Remedy(
+        "closed-form",
+        f"{_HERE}.closed_form",
+        "a LoRA on cross-attention's keys and values, solved for in seconds, its weights found by audit",
+        "arXiv:2308.14761",
+        "adapter",
+    ),
+    Remedy(
+        "suppress",
+        f"{_HERE}.suppression",
+        "a LoRA that brings one concept to one rate in all groups",
+        "remedies/suppression.py",
+        "adapter",
+    ),
+    Remedy(
+        "replace",
+        f"{_HERE}.retrain",
+        "W retrained on data whose shares are the goal's, of the size that they had",
+        "remedies/retrain.py",
+        "model",
+        data=True,
+        function="replaced",
+    ),
+    Remedy(
+        "add",
+        f"{_HERE}.retrain",
+        "W retrained on its data and as many more as make the goal's shares",
+        "remedies/retrain.py",
+        "model",
+        data=True,
+        function="added",
+    ),
+    Remedy(
+        "add-deeper",
+        f"{_HERE}.retrain",
+        "as add, by a model of more capacity",
+        "remedies/retrain.py",
+        "model",
+        data=True,
+        function="added_deeper",
     ),
 )
 REMEDIES: Mapping[str, Remedy] = {row.name: row for row in ROWS}
