@@ -17,26 +17,27 @@ from counterpoise.audit.spec import Drawing
 from counterpoise.diffusion.load import load_pipeline
 from counterpoise.errors import UsageError
 from counterpoise.lora import Host
-from counterpoise.remedies.side_by_side import Extent, questions_of, side_by_side
+from counterpoise.remedies.questions import Extent, questions_of
+from counterpoise.remedies.side_by_side import side_by_side
 from counterpoise.remedies.side_by_side.judge import judged
 from counterpoise.remedies.side_by_side.run import Contest, folder_name
 from counterpoise.report.remedies import sentence, write_remedies
 
 DRAWING = Drawing(guidance=2.0, steps=2, batch_size=4)
-EXTENT = Extent(n=8, explicit=4, kept=1)
+EXTENT = Extent(n=8, seen=8, explicit=4, kept=1)
 
 
 def spec(**changes: Any) -> Any:
     judge = Hue()
-    given = {"measurer": judge.name, "attributes": judge.attributes, "drawing": DRAWING, "extent": EXTENT}
+    given = {"judges": [judge.name], "attributes": judge.attributes, "drawing": DRAWING, "extent": EXTENT}
     return questions_of(GOAL, **{**given, **changes})
 
 
 def test_a_goal_asks_of_seen_and_of_held_out_templates() -> None:
     asked = spec()
     assert [(claim.prompts, claim.held_out) for claim in asked.claims] == [
-        (("a portrait of a woman",), False),
         (("of a woman",), True),
+        (("a portrait of a woman",), False),
     ]
     assert {claim.tolerance for claim in asked.claims} == {0.10}
     assert [case.prompt for case in asked.reachability[0].cases] == ["of a red woman", "of a green woman"]
@@ -64,9 +65,9 @@ def test_another_spec_s_questions_are_asked_too() -> None:
 
 
 def test_nothing_can_be_compared_without_held_out_templates() -> None:
-    with pytest.raises(UsageError, match="held_out"):
+    with pytest.raises(UsageError, match="holds no template out"):
         questions_of(
-            goal(held_out=[]), measurer="hue", attributes=Hue.attributes, drawing=DRAWING, extent=EXTENT
+            goal(held_out=[]), judges=["hue"], attributes=Hue.attributes, drawing=DRAWING, extent=EXTENT
         )
 
 

@@ -19,11 +19,12 @@ from counterpoise.lora import Host
 from counterpoise.measure.heads import load_reader
 from counterpoise.measure.judges import make_measurer
 from counterpoise.remedies import table
-from counterpoise.remedies.asking import contradictions
+from counterpoise.remedies.contradictions import contradictions
 from counterpoise.remedies.goal import load_goal
 from counterpoise.remedies.making import write_whole
 from counterpoise.remedies.repair import check_goal
-from counterpoise.remedies.side_by_side import Extent, Outcome, SideBySide, questions_of, side_by_side
+from counterpoise.remedies.side_by_side import Outcome, SideBySide, side_by_side
+from counterpoise.remedies.questions import questions_of, usual
 from counterpoise.remedies.side_by_side.run import Contest
 from counterpoise.report.remedies import sentence, write_remedies
 from counterpoise.world import MODEL_NAME, model_folder, reader_folder
@@ -67,10 +68,10 @@ def compare_remedies(
     check_goal(goal, judge)
     spec = questions_of(
         goal,
-        measurer=readers[0],
+        judges=readers,
         attributes=judge.attributes,
         drawing=drawing,
-        extent=Extent(n=n, explicit=max(8, n // 4)),
+        extent=usual(n),
         also=also,
     )
     host = Host(load_pipeline(model_folder(model), device=device))

@@ -6,12 +6,12 @@ from dataclasses import asdict, replace
 
 from counterpoise.lora.training import Schedule
 from counterpoise.remedies.coupling import PROBES
-from counterpoise.remedies.distil import FIRST, LATER, Method
+from counterpoise.remedies.distil import FIRST, LATER, Method, suited
 from counterpoise.remedies.goal import Goal
-from counterpoise.remedies.phrases import attributes_of
 from counterpoise.remedies.repair import repair
 from counterpoise.remedies.treatment import Bench, Cost, Effort, Prepared, Treatment
 
+FEW = 5  # edits
 FAST = Method(
     ways=36,
     kept=40,
@@ -24,10 +24,10 @@ FAST = Method(
 
 def effort(bench: Bench, goal: Goal) -> Effort:
     """Recorded drawings, read ones and training items; one more round of recordings for the corrections."""
-    method = parted(FAST if bench.fast else Method(), bench.parts)
+    method = parted(FAST if bench.fast else method_of(goal), bench.parts)
     variants = sum(len(edit.variants) for edit in goal.edits)
-    ways = method.ways * len(goal.edits) + method.kept
-    values = [len(bench.measurer.attributes[name]) for edit in goal.edits for name in attributes_of(edit)]
+    ways = method.ways * len(goal.edits) + method.kept + method.neighbours
+    values = [len(bench.measurer.attributes[name]) for edit in goal.edits for name in edit.attributes]
     read = sum(values) * method.readings * method.corrections * (method.corrections + 1) // 2
     latents = bench.painter.noise([0]).numel()
     return Effort(
@@ -41,13 +41,19 @@ def effort(bench: Bench, goal: Goal) -> Effort:
 
 def prepare(bench: Bench, goal: Goal, *, method: Method | None = None) -> Prepared:
     """Distils, audits on the trained templates, corrects; errors as `repair`'s."""
-    method = parted(method or (FAST if bench.fast else Method()), bench.parts)
+    method = parted(method or (FAST if bench.fast else method_of(goal)), bench.parts)
     made = repair(bench.painter, bench.measurer, goal, method, work=bench.work, progress=bench.progress)
     nbytes = sum(t.nbytes for update in made.adapter.layers.values() for t in update.tensors().values())
     trained = method.first.steps + method.corrections * method.later.steps
     cost = Cost(made.seconds, judged=made.pictures_judged, trained=trained, nbytes=nbytes)
     told = {"losses": made.losses, "shares": made.shares, "method": asdict(method)}
     return Prepared(Treatment(((made.adapter, 1.0),)), cost, told=told)
+
+
+def method_of(goal: Goal) -> Method:
+    """For a few edits of one attribute each the one that takes minutes, else one that grows with the goal."""
+    few = len(goal.edits) <= FEW and not any(edit.is_joint for edit in goal.edits)
+    return Method() if few else suited(goal)
 
 
 def parted(method: Method, parts: int) -> Method:

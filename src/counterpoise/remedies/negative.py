@@ -25,7 +25,7 @@ import numpy as np
 from counterpoise.diffusion.painter import Painter
 from counterpoise.errors import UsageError
 from counterpoise.remedies.goal import Edit, Goal
-from counterpoise.remedies.phrases import attributes_of, cell_of, told_apart, without_ends
+from counterpoise.remedies.phrases import told_apart, without_ends
 from counterpoise.remedies.treatment import Bench, Cost, Effort, Prepared, Treatment
 from counterpoise.stats.estimate import Estimate
 from counterpoise.stats.proportions import clopper_pearson
@@ -165,10 +165,10 @@ def _wordings(goal: Goal, plain: Dose) -> tuple[list[str], list[str]]:
     ]
     for (edit, _), rate in too_much:
         parts.append(value_phrase(edit, rate.attribute, rate.value))
-        mine = [own for own in edit.variants if cell_of(edit, own)[rate.attribute] == rate.value]
+        mine = [own for own in edit.variants if edit.cell(own)[rate.attribute] == rate.value]
         prompts += [goal.templates[0].format(max(mine, key=lambda own: own.share).phrase)] if mine else []
         for (other, attribute), its in zip(_edits(goal), plain.rates, strict=True):
-            wanted = other.target().get(rate.value, 0.0) if attribute == rate.attribute else 0.0
+            wanted = other.target(attribute).get(rate.value, 0.0) if attribute == rate.attribute else 0.0
             if wanted and its.value != rate.value:
                 notes.append(
                     f"{rate.neutral!r} has too much {rate.value} and {its.neutral!r} does not: one negative "
@@ -186,7 +186,7 @@ def value_phrase(edit: Edit, attribute: str, value: str) -> str:
     said = [
         told_apart(edit.neutral, variant.phrase).split()
         for variant in edit.variants
-        if cell_of(edit, variant)[attribute] == value
+        if edit.cell(variant)[attribute] == value
     ]
     alike = 0
     while all(len(words) > alike and words[alike].strip(",") == said[0][alike].strip(",") for words in said):
@@ -196,15 +196,7 @@ def value_phrase(edit: Edit, attribute: str, value: str) -> str:
 
 
 def _edits(goal: Goal) -> list[tuple[Edit, str]]:
-    return [(edit, attribute) for edit in goal.edits for attribute in attributes_of(edit)]
-
-
-def _target(edit: Edit, attribute: str) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for variant in edit.variants:
-        value = cell_of(edit, variant)[attribute]
-        found[value] = found.get(value, 0.0) + variant.share
-    return found
+    return [(edit, attribute) for edit in goal.edits for attribute in edit.claimed]
 
 
 def _asked(bench: Bench, goal: Goal) -> Iterator[tuple[str, int, Mapping[str, str] | None, int]]:
@@ -217,7 +209,7 @@ def _asked(bench: Bench, goal: Goal) -> Iterator[tuple[str, int, Mapping[str, st
         for v, variant in enumerate(edit.variants):
             for i in range(explicit):
                 prompt = templates[(v + i) % len(templates)].format(variant.phrase)
-                yield prompt, SEED + neutral + i, cell_of(edit, variant), e
+                yield prompt, SEED + neutral + i, edit.cell(variant), e
 
 
 def _pictures(bench: Bench, goal: Goal) -> int:
@@ -235,7 +227,7 @@ def _dose(bench: Bench, goal: Goal, words: str, push: float) -> Dose:
             for row, (_, _, explicit, e) in zip(seen["read"], asked, strict=True)
             if explicit is None and goal.edits[e] is edit
         ]
-        target = _target(edit, attribute)
+        target = edit.target(attribute)
         shares = {value: mine.count(value) / len(mine) for value in {*mine, *target} - {None}}
         most = max(sorted(shares), key=lambda value: shares[value] - target.get(value, 0.0))
         rate = clopper_pearson(mine.count(most), len(mine))

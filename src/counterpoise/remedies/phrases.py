@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from counterpoise.remedies.goal import Edit, Variant
+from counterpoise.remedies.goal import Edit
 
 _WORD = re.compile(r"\w+(?:'\w+)?")
 
@@ -28,18 +28,6 @@ SAME = (
     frozenset(words_of("woman women female females feminine lady ladies girl girls she her hers herself")),
     frozenset(words_of("man men male males masculine gentleman gentlemen boy boys he him his himself")),
 )
-
-
-def attributes_of(edit: Edit) -> tuple[str, ...]:
-    """The attributes that an edit is about."""
-    return (edit.attribute,) if isinstance(edit.attribute, str) else tuple(edit.attribute)
-
-
-def cell_of(edit: Edit, variant: Variant) -> dict[str, str]:
-    """attribute -> the value that an audit should read for a variant."""
-    if isinstance(variant.reads, str):
-        return {attributes_of(edit)[0]: variant.reads}
-    return dict(variant.reads)
 
 
 def told_apart(neutral: str, phrase: str) -> str:
@@ -81,7 +69,7 @@ def value_words(edit: Edit, attribute: str) -> dict[str, frozenset[str]]:
     said: dict[str, list[frozenset[str]]] = {}
     for variant in edit.variants:
         words = frozenset(words_of(told_apart(edit.neutral, variant.phrase))) - _LEADS
-        said.setdefault(cell_of(edit, variant)[attribute], []).append(words)
+        said.setdefault(edit.cell(variant)[attribute], []).append(words)
     found = {}
     for value, mine in said.items():
         others = frozenset[str]().union(
@@ -107,7 +95,7 @@ def lexicon(
     `also`: attribute -> value -> other words for it.
     """
     found: dict[str, str] = {}
-    for attribute in attributes_of(edit):
+    for attribute in edit.attributes:
         by_value = value_words(edit, attribute)
         for value in dict.fromkeys([*by_value, *values.get(attribute, ())]):
             words = set(by_value.get(value, ())) | {" ".join(words_of(value))}

@@ -23,7 +23,7 @@ from typing import Literal, final
 
 from counterpoise.errors import UsageError
 from counterpoise.remedies.goal import Edit, Goal
-from counterpoise.remedies.phrases import cell_of, lexicon, words_of
+from counterpoise.remedies.phrases import lexicon, words_of
 from counterpoise.remedies.treatment import Bench, Cost, Effort, Prepared, Treatment
 from counterpoise.stats.quota import safe_next
 
@@ -128,7 +128,7 @@ class Planner:
         phrase = variant.phrase
         if not found.before and prompt[0].isupper():
             phrase = phrase[0].upper() + phrase[1:]
-        return Planned(prompt, found.before + phrase + found.after, cell_of(edit, variant))
+        return Planned(prompt, found.before + phrase + found.after, edit.cell(variant))
 
     def _look(self, prompt: str) -> _Found:
         if prompt in self._known:  # what the goal itself calls neutral is
@@ -167,7 +167,7 @@ class Turns:
     def __init__(self, edit: Edit, *, lot: str) -> None:
         groups: dict[tuple[str, ...], list[int]] = {}
         for i, variant in enumerate(edit.variants):
-            groups.setdefault(tuple(cell_of(edit, variant).values()), []).append(i)
+            groups.setdefault(tuple(edit.cell(variant).values()), []).append(i)
         shares = _exact([variant.share for variant in edit.variants])
         self._groups = list(groups.values())
         sums = [sum((shares[i] for i in group), Fraction(0)) for group in self._groups]

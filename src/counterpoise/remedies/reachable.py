@@ -14,7 +14,6 @@ from typing import Any, final
 from counterpoise.errors import RefusedInputError
 from counterpoise.remedies.goal import Goal
 from counterpoise.remedies.making import write_whole
-from counterpoise.remedies.phrases import cell_of
 from counterpoise.remedies.treatment import Bench
 from counterpoise.stats.sequences import share_bounds
 
@@ -45,7 +44,7 @@ class Obeyed:
 def reachability(bench: Bench, goal: Goal) -> list[Obeyed]:
     """How often each variant's phrase is obeyed, over the templates that the repair may see; found again in
     bench.work when it was interrupted."""
-    asked = {variant.phrase: cell_of(edit, variant) for edit in goal.edits for variant in edit.variants}
+    asked = {variant.phrase: edit.cell(variant) for edit in goal.edits for variant in edit.variants}
     file = bench.work / "reachable.json"
     kept: dict[str, list[bool]] = json.loads(file.read_text("utf-8")) if file.exists() else {}
     read = {phrase: kept.get(phrase, []) for phrase in asked}

@@ -23,7 +23,8 @@ from counterpoise.errors import EnvironmentLackError, IncompleteError, RefusedIn
 from counterpoise.lora import Adapter, DivergedError, Host
 from counterpoise.measure.reading import Measurer
 from counterpoise.remedies import table
-from counterpoise.remedies.asking import contradictions, spec_of
+from counterpoise.remedies.contradictions import contradictions
+from counterpoise.remedies.questions import brief, questions_of
 from counterpoise.remedies.estimate import Estimate, estimate
 from counterpoise.remedies.goal import Goal
 from counterpoise.remedies.making import Made, make, write_whole

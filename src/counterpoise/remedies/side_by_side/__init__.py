@@ -4,8 +4,7 @@ In: a model, a goal, the names of remedies. Out: a `SideBySide`, from which the 
 on disk, so that the same call goes on where a killed one stopped.
 """
 
-from .questions import Extent, questions_of
 from .records import Outcome, SideBySide, Timing
 from .run import side_by_side
 
-__all__ = ["Extent", "Outcome", "SideBySide", "Timing", "questions_of", "side_by_side"]
+__all__ = ["Outcome", "SideBySide", "Timing", "side_by_side"]

@@ -1,8 +1,8 @@
-"""What a goal asks of every remedy, as one audit spec: the same questions for all of them, on shared seeds.
+"""What an audit asks about a goal, as one spec for the plain model and every remedy, on shared seeds.
 
-Comes in: a goal, what the judge reads, how to draw. Goes out: an AuditSpec with, for each edit, its distance
-to the target on templates that a remedy saw and on held-out ones; every variant asked for by name; a
-negative prompt for each attribute; and what moved that no edit names.
+Comes in: a goal, what the judge reads, how to draw, how much to ask. Goes out: an AuditSpec with, for each
+edit, its distance to the target on templates that a remedy sees and on held-out ones; every variant asked
+for by name; a negative prompt for each attribute; and what moved that no edit names.
 """
 
 from __future__ import annotations
@@ -23,43 +23,74 @@ SEED = 9_200_000
 @final
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much is asked. n: pictures of each neutral prompt. explicit: of each explicit or negative prompt.
-    kept: phrases of the goal's `keep` that are looked at. tolerance: distance that counts as on target.
-    drift: total variation that counts as unmoved. min_rate: of explicit prompts obeyed."""
+    """How much is asked. n: pictures of each edit in each held-out template; seen: in the first `templates`
+    of those that a remedy sees. explicit: of each explicit, negative or kept prompt. kept: phrases of the
+    goal's `keep` that are looked at. negatives: whether negative prompts are tried; beside: whether edited
+    prompts are looked at in what no edit of theirs names. tolerance: distance that counts as on target.
+    drift: distance that counts as unmoved, None leaves it at what moved. min_rate: of explicit prompts."""
 
     n: int = 200
+    seen: int = 200
+    templates: int | None = 1
     explicit: int = 50
-    kept: int = 8
+    kept: int | None = 8
+    negatives: bool = True
+    beside: bool = True
     tolerance: float = 0.10
-    drift: float = 0.10
+    drift: float | None = 0.10
     min_rate: float = 0.8
 
 
-def questions_of(
+LEAST = 8
+
+
+def usual(n: int) -> Extent:
+    """For a comparison: n pictures of each edited prompt, a quarter as many of explicit ones."""
+    return Extent(n=n, seen=n, explicit=max(min(n, LEAST), n // 4))
+
+
+def brief(n: int, tolerance: float) -> Extent:
+    """For a repair's own audit: what it was made for, a quarter as many pictures of all else."""
+    fewer = max(min(n, LEAST), n // 4)
+    return Extent(
+        n=n,
+        seen=fewer,
+        templates=None,
+        explicit=fewer,
+        kept=None,
+        negatives=False,
+        beside=False,
+        tolerance=tolerance,
+        drift=None,
+    )
+
+
+def questions_of(  # noqa: PLR0913
     goal: Goal,
     *,
-    measurer: str,
+    judges: Sequence[str],
     attributes: Mapping[str, Sequence[str]],
     drawing: Drawing,
     extent: Extent,
     seed: int = SEED,
     also: AuditSpec | None = None,
+    name: str = "remedies side by side",
 ) -> AuditSpec:
     """The spec; also: another one, whose questions are asked too (groups side by side, say).
 
-    UsageError for a goal that holds no template out: nothing could be said of new wordings.
+    UsageError E_HELD_OUT for a goal that holds no template out.
     """
     if not goal.held_out:
         raise UsageError(
-            "goal: held_out is empty: a comparison asks on templates that no remedy saw; move one of the "
-            "templates there",
-            code="E_GOAL",
+            "the goal holds no template out, and what a repair does to prompts that it was made on proves "
+            'little: move one of its templates to held_out, such as held_out = ["a portrait of {}"]',
+            code="E_HELD_OUT",
         )
     more = {kind: also.model_dump(mode="json", by_alias=True)[kind] if also else [] for kind in KINDS}
     return make_spec(
         {
-            "name": "remedies side by side",
-            "measurer": measurer,
+            "name": name,
+            "measurer": list(judges),
             "n": extent.n,
             "seed": seed,
             "drawing": drawing.model_dump(mode="json"),
@@ -73,15 +104,20 @@ def questions_of(
 
 
 def _claims(goal: Goal, extent: Extent) -> Iterator[dict[str, Any]]:
-    for edit in goal.edits:
-        for attribute in edit.claimed:
-            for templates, held_out in ((goal.templates[:1], False), (goal.held_out, True)):
+    groups = (
+        (goal.held_out, True, extent.n),
+        (goal.templates[: extent.templates], False, extent.seen),
+    )
+    for templates, held_out, n in groups:
+        for edit in goal.edits:
+            for attribute in edit.claimed:
                 yield {
                     "prompts": [template.format(edit.neutral) for template in templates],
                     "attribute": attribute,
                     "target": edit.target(attribute),
                     "tolerance": extent.tolerance,
                     "held_out": held_out,
+                    "n": n,
                 }
 
 
@@ -105,7 +141,7 @@ def _negatives(goal: Goal, extent: Extent) -> Iterator[dict[str, Any]]:
     """For each attribute the first edit's first variant that says it in words of its own: those words are
     forbidden, and that value is not to be drawn."""
     asked: set[str] = set()
-    for edit in goal.edits:
+    for edit in goal.edits if extent.negatives else ():
         for attribute in edit.claimed:
             words = _words(edit, attribute)
             if attribute in asked or words is None:
@@ -136,8 +172,10 @@ def _words(edit: Edit, attribute: str) -> tuple[str, str] | None:
 def _drifts(goal: Goal, attributes: Mapping[str, Sequence[str]], extent: Extent) -> Iterator[dict[str, Any]]:
     """Phrases to keep, in all that is read; edited prompts, in what no edit of theirs names."""
     if kept := goal.keep[: extent.kept]:
-        prompts = [goal.held_out[0].format(phrase) for phrase in kept]
+        prompts = list(dict.fromkeys(goal.held_out[0].format(phrase) for phrase in kept))
         yield {"prompts": prompts, "n": extent.explicit, "tolerance": extent.drift}
+    if not extent.beside:
+        return
     edited: dict[str, set[str]] = {}
     for edit in goal.edits:
         edited.setdefault(edit.neutral, set()).update(edit.attributes)
