@@ -22,9 +22,9 @@ from counterpoise.remedies import table
 from counterpoise.remedies.contradictions import contradictions
 from counterpoise.remedies.goal import load_goal
 from counterpoise.remedies.making import write_whole
+from counterpoise.remedies.questions import questions_of, usual
 from counterpoise.remedies.repair import check_goal
 from counterpoise.remedies.side_by_side import Outcome, SideBySide, side_by_side
-from counterpoise.remedies.questions import questions_of, usual
 from counterpoise.remedies.side_by_side.run import Contest
 from counterpoise.report.remedies import sentence, write_remedies
 from counterpoise.world import MODEL_NAME, model_folder, reader_folder

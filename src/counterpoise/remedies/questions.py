@@ -65,7 +65,7 @@ def brief(n: int, tolerance: float) -> Extent:
     )
 
 
-def questions_of(  # noqa: PLR0913
+def questions_of(
     goal: Goal,
     *,
     judges: Sequence[str],

@@ -24,11 +24,11 @@ from counterpoise.lora import Adapter, DivergedError, Host
 from counterpoise.measure.reading import Measurer
 from counterpoise.remedies import table
 from counterpoise.remedies.contradictions import contradictions
-from counterpoise.remedies.questions import brief, questions_of
 from counterpoise.remedies.estimate import Estimate, estimate
 from counterpoise.remedies.goal import Goal
 from counterpoise.remedies.making import Made, make, write_whole
 from counterpoise.remedies.negative import require_guidance
+from counterpoise.remedies.questions import brief, questions_of
 from counterpoise.remedies.reachable import check_reached, reachability
 from counterpoise.remedies.repair import check_goal
 from counterpoise.remedies.treatment import Bench
@@ -166,13 +166,14 @@ def run_session(
 
 
 def _spec(request: Request, drawing: Drawing) -> AuditSpec:
-    return spec_of(
+    return questions_of(
         request.goal,
-        drawing,
         judges=request.judges,
-        n=request.n,
+        attributes={},
+        drawing=drawing,
+        extent=brief(request.n, request.tolerance),
         seed=request.seed,
-        tolerance=request.tolerance,
+        name="repair",
     )
 
 
