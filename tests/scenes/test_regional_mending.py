@@ -137,7 +137,7 @@ def test_bad_settings_are_refused(sd: Any, how: dict[str, Any], words: str) -> N
 
 def test_an_attribute_that_the_judge_cannot_read_is_refused_before_drawing(sd: Any) -> None:
     made = painter(sd)
-    with pytest.raises(UsageError, match="light = 'dark'.*bright, dim"):
+    with pytest.raises(UsageError, match=r"light = 'dark'.*bright, dim"):
         draw_and_mend(made, [asked(row_of(2), "dim", "dark")], [1], Brightness(1), size=16)
     assert made.calls == 0
 

@@ -124,6 +124,22 @@ class Run:
         groups: tuple[Group, ...] = self._made[key]
         return groups
 
+    def resting(self, rows: tuple[Row, ...], grid: Grid, device: torch.device) -> tuple[Group, ...]:
+        """Cross-attention: whose tokens read the base text of their row; all do where it is blended in."""
+        key = ("resting", rows, grid, device)
+        if key not in self._made:
+            blended = self.settings.base_ratio > 0 or self.settings.feather > 0
+            parts = []
+            for r, row in enumerate(rows):
+                if blended or not row.people:
+                    parts.append(Part(r, None))
+                else:
+                    mine = _mine(self.owners(row.scene, grid), row)
+                    parts.append(Part(r, (~mine).nonzero()[:, 0], text=r))
+            self._made[key] = stacked(parts, grid[0] * grid[1], device)
+        groups: tuple[Group, ...] = self._made[key]
+        return groups
+
     def seeing(
         self, rows: tuple[Row, ...], grid: Grid, device: torch.device, *, text: Text = NO_TEXT
     ) -> tuple[Group, ...]:
@@ -153,7 +169,7 @@ class Run:
             laid[:, start : start + tokens] = self._strength(rows, grid).reshape(len(rows), tokens)
             parts = []
             for r, row in enumerate(rows):
-                mine = torch.isin(self.owners(row.scene, grid), torch.tensor(row.people, dtype=torch.int64))
+                mine = _mine(self.owners(row.scene, grid), row)
                 blended = mine & (laid[r, start : start + tokens] < 1)
                 parts.append(Part(r, blended.nonzero()[:, 0] + start, _base_keys(tokens, text)))
             groups = stacked(parts, tokens + text.tokens, device) if bool((laid < 1).any()) else ()
@@ -164,10 +180,15 @@ class Run:
     def _strength(self, rows: tuple[Row, ...], grid: Grid) -> Tensor:
         strengths = []
         for row in rows:
-            mine = torch.isin(self.owners(row.scene, grid), torch.tensor(row.people, dtype=torch.int64))
+            mine = _mine(self.owners(row.scene, grid), row)
             held = holds(self.scenes[row.scene], grid, feather=self.settings.feather)
             strengths.append(torch.where(mine, held, 0.0) * (1 - self.settings.base_ratio))
         return torch.cat(strengths)[:, None, None]
+
+
+def _mine(owner: Tensor, row: Row) -> Tensor:
+    """Which tokens are of people who read a text of their own in this row."""
+    return torch.isin(owner, torch.tensor(row.people, dtype=torch.int64))
 
 
 def _of(owner: Tensor, person: int) -> Tensor:
@@ -194,7 +215,7 @@ def _parts(r: int, row: Row, owner: Tensor, *, text: Text) -> list[Part]:
             return [Part(r, None)]
         plain = torch.cat([base, image])
         return [Part(r, plain, plain)]
-    mine = torch.isin(owner, torch.tensor(row.people, dtype=torch.int64))
+    mine = _mine(owner, row)
     background = (~mine).nonzero()[:, 0] + at
     everything = torch.cat([base, image])
     if row.fenced:

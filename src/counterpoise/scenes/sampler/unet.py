@@ -106,12 +106,18 @@ class Reading:
             k, v = words_of(attn, encoder_hidden_states)
         else:  # negative texts lie before positive ones, as guidance stacks its halves
             k, v = (own[-len(x) :].to(q.dtype) for own in self._base)
-        read = attend(q, k, v).contiguous()
+        read = torch.zeros_like(q)
         flat, asked = read.view(-1, *read.shape[2:]), q.reshape(-1, *q.shape[2:])
+        for group in self._run.resting(rows, self._run.grid, x.device):
+            if isinstance(group.queries, slice):
+                whole = group.queries
+                read[whole] = attend(q[whole], k[whole], v[whole]).to(q.dtype)
+            else:
+                flat[group.queries] = attend(asked[group.queries], k[group.texts], v[group.texts]).to(q.dtype)
         strength = self._run.strength(rows, self._run.grid, read)
         for group in self._run.reading(rows, self._run.grid, x.device):
             keys, values = (own[group.texts].to(q.dtype) for own in self._words)
-            own = attend(asked[group.queries], keys, values)
+            own = attend(asked[group.queries], keys, values).to(q.dtype)
             flat[group.queries] = torch.lerp(flat[group.queries], own, strength[group.queries])
         return _left(attn, read, hidden_states)
 
