@@ -69,7 +69,8 @@ def value_words(edit: Edit, attribute: str) -> dict[str, frozenset[str]]:
     said: dict[str, list[frozenset[str]]] = {}
     for variant in edit.variants:
         words = frozenset(words_of(told_apart(edit.neutral, variant.phrase))) - _LEADS
-        said.setdefault(edit.cell(variant)[attribute], []).append(words)
+        if (value := edit.cell(variant).get(attribute)) is not None:
+            said.setdefault(value, []).append(words)
     found = {}
     for value, mine in said.items():
         others = frozenset[str]().union(
