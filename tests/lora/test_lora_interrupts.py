@@ -58,9 +58,9 @@ def seen(host, model):
     return host.state, host.strengths, host.fingerprint(), hooks, model(picture()).tolist()
 
 
-def prepared(folded):
+def prepared(folded, copies=False):
     model = net()
-    host = Host(model)
+    host = Host(model, keep_copies=copies)
     host.mount(adapter_for(model, 1, paths=["fc", "conv"]), name="a")
     host.mount(adapter_for(model, 2, paths=["fc"]), name="b", strength=0.5)
     if folded:
@@ -68,11 +68,13 @@ def prepared(folded):
     return host, model
 
 
-@pytest.mark.parametrize("move", MOVES)
-def test_an_interrupt_at_any_line_of_a_move(move):
+@pytest.mark.parametrize(
+    ("move", "copies"), [*((move, False) for move in MOVES), ("strengths while folded", True), ("fold", True)]
+)
+def test_an_interrupt_at_any_line_of_a_move(move, copies):
     folded, call = MOVES[move]
     third = adapter_for(net(), 3, paths=["point"])
-    host, model = prepared(folded)
+    host, model = prepared(folded, copies)
     before = seen(host, model)
     call(host, third)
     after = seen(host, model)
@@ -80,7 +82,7 @@ def test_an_interrupt_at_any_line_of_a_move(move):
     interrupted = True
     while interrupted:
         line += 41 if move.startswith("mount") else 9  # not every line, to stay fast; mounting checks a lot
-        host, model = prepared(folded)
+        host, model = prepared(folded, copies)
         interrupted = InterruptAt(line).run(lambda host=host: call(host, third))
         assert seen(host, model) in (before, after)
         host.restore()

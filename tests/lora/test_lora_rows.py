@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterpoise.lora.compiled import kernels, rows
-from counterpoise.lora.compiled.rows import ChangedError, Rows, usable
+from counterpoise.lora.compiled.rows import ChangedError, Rows, Whole, usable, write
 from counterpoise.lora.threads import together
 from counterpoise.lora.weights import checksum
 
@@ -43,10 +43,13 @@ def test_every_two_byte_float_plus_anything_is_rounded_as_torch_does(dtype):
     weight = words.view(dtype).view(256, 256)
     add = torch.randn(256, 256, generator=torch.Generator().manual_seed(0)) * 10 ** torch.linspace(-9, 6, 256)
     kind = kernels.BFLOAT16 if dtype == torch.bfloat16 else kernels.FLOAT16
-    new = np.empty(2**16, np.int32)
-    kernels._add(words.numpy().view(np.uint16), kind, add.flatten().numpy(), new)
+    old, new = words.numpy().view(np.uint16), np.empty(2**16, np.uint16)
+    pair = kernels.packed(np.float32([[1.0]]), add.flatten().numpy()[None])
+    for begin in range(0, 2**16, 512):
+        u, place = kernels._begun(pair, 0, begin, np.zeros(512, np.float32))
+        kernels._write(old, new, np.uint64(begin), 512, kind, pair[1], place, u, np.zeros(512, np.float32))
     expected = (weight.float() + add).to(dtype).flatten()
-    got = torch.from_numpy(new.astype(np.uint16).view(np.int16)).view(dtype)
+    got = torch.from_numpy(new.view(np.int16)).view(dtype)
     assert torch.equal(got.isnan(), expected.isnan())
     assert same_bits(got[~got.isnan()], expected[~got.isnan()])
 
@@ -85,6 +88,60 @@ def test_from_one_stack_to_another_is_as_from_w0(dtype):
     assert same_bits(weight, direct)
     second.unfold(weight)
     assert same_bits(weight, before)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rank", [1, 7, 8, 9, 19])
+@pytest.mark.parametrize("shape", [(5, 1032), (37, 48)])
+def test_from_a_whole_w0_over_another_stack_the_bits_are_those_of_folding_in_place(dtype, rank, shape):
+    weight = weight_of(dtype, shape)
+    w0, direct = weight.clone(), weight.clone()
+    first = Rows(weight, pair_of(weight), keep=False)
+    second = Rows(weight, pair_of(weight, rank=rank, seed=2), keep=False)
+    kept = Rows(direct, pair_of(weight, rank=rank, seed=2))
+    kept.fold(direct)
+    ((sums, infinite),) = write([Whole(first, weight, w0)])
+    assert (sums.before, sums.after, infinite) == (checksum(w0).words, checksum(weight).words, False)
+    ((sums, infinite),) = write([Whole(second, weight, w0, first)])
+    assert (sums.before, sums.after, infinite) == (checksum(w0).words, checksum(weight).words, False)
+    assert same_bits(weight, direct)
+    in_place = w0.clone()
+    kept._folded[:] = 0
+    kept.again(in_place)
+    assert same_bits(in_place, direct)
+
+
+def test_a_call_for_several_layers_ends_before_a_block_that_others_changed():
+    layers = []
+    for seed in range(3):
+        weight = weight_of(torch.float32, (36, 48), seed=seed)
+        w0, first = weight.clone(), Rows(weight, pair_of(weight, seed=seed), keep=False)
+        write([Whole(first, weight, w0)])
+        layers.append(Whole(Rows(weight, pair_of(weight, seed=9), keep=False), weight, w0, first))
+    before = [layer.weight.clone() for layer in layers]
+    layers[1].weight[30, 5] += 1
+    changed = layers[1].weight.clone()
+    assert len(write(layers)) == 1
+    assert not same_bits(layers[0].weight, before[0])
+    assert same_bits(layers[2].weight, before[2])
+    for layer in layers:
+        assert layer.over is not None
+        layer.over.again(layer.weight, source=layer.source, after=layer.rows)
+    assert same_bits(layers[0].weight, before[0])
+    assert same_bits(layers[1].weight, changed)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_overflow_from_a_whole_w0_is_told(dtype):
+    weight = weight_of(dtype)
+    weight[3, 7] = torch.finfo(dtype).max
+    weight[0, :3] = torch.tensor([torch.inf, -torch.inf, torch.nan])
+    w0, (down, up) = weight.clone(), pair_of(weight)
+    ((_, infinite),) = write([Whole(Rows(weight, (down, up), keep=False), weight, w0)])
+    assert not infinite
+    down[0, 7], up[3, 0] = torch.finfo(dtype).max / 1e3, 1e3
+    ((_, infinite),) = write([Whole(Rows(weight, (down, up), keep=False), weight, w0)])
+    assert infinite
 
 
 @settings(max_examples=60, deadline=None)

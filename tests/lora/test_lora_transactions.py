@@ -168,12 +168,14 @@ def test_an_exception_in_the_middle_of_any_write_undoes_the_move(model, monkeypa
 
 @pytest.mark.parametrize("when", [1, 3, 5])
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("group", [1, 2**21])
 def test_an_exception_while_a_weight_is_written_in_place_undoes_the_move(
-    model, monkeypatch, when, error, fold_way
+    model, monkeypatch, when, error, group, fold_way
 ):
     """With W0 kept whole, a folded weight is written where it lies: half of it may be the new one."""
     from counterpoise.lora import moves as module
 
+    monkeypatch.setattr(module, "_GROUP", group)
     host = Host(model, keep_copies=True)
     host.mount(adapter_for(model), name="a")
     host.mount(adapter_for(model, 2), name="b", strength=0.0)
@@ -191,7 +193,15 @@ def test_an_exception_while_a_weight_is_written_in_place_undoes_the_move(
             raise error("in the middle")
         return made
 
-    monkeypatch.setattr(module, name, failing)
+    def failing_later(layers):
+        nonlocal count
+        for made in real(layers):
+            count += 1
+            if count == when:
+                raise error("in the middle")
+            yield made
+
+    monkeypatch.setattr(module, name, failing if name == "fold_weight" else failing_later)
     with pytest.raises(error):
         host.set_strengths({"a": 0.0, "b": 1.0})
     monkeypatch.undo()
@@ -253,6 +263,36 @@ def test_weights_changed_by_others_are_noticed(model, folded):
     if folded:
         assert_bits(model, weights(net()))
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_weights_changed_by_others_are_noticed_where_the_way_of_folding_changes(model):
+    """What torch's operations folded in float64, the compiled loops fold anew in float32."""
+    host = Host(model, keep_copies=True)
+    host.mount(adapter_for(model, paths=["fc", "conv"]))
+    host.fold(dtype=torch.float64)
+    with torch.no_grad():
+        model.fc.weight[0, 0] += 1
+    changed = weights(model)
+    with pytest.raises(StateError, match="weight of fc was changed by others"):
+        host.fold()
+    assert_bits(model, changed)
+    host.restore(force=True)
+    assert_bits(model, weights(net()))
+
+
+@pytest.mark.parametrize(
+    "change", [lambda m: m.half(), lambda m: setattr(m.fc.weight, "data", m.fc.weight.data[:2])]
+)
+def test_a_weight_of_another_type_or_size_is_noticed_though_w0_is_kept_whole(model, change):
+    """The compiled loops are told addresses and sizes: those of W0 have to be the weight's."""
+    host = Host(model, keep_copies=True)
+    host.mount(adapter_for(model, paths=["fc", "conv"]), name="a")
+    host.fold()
+    change(model)
+    changed = weights(model)
+    with pytest.raises((StateError, UsageError, RefusedInputError)):
+        host.set_strengths({"a": 0.5})
+    assert_bits(model, changed)
 
 
 def test_a_cast_while_folded_is_noticed(model):

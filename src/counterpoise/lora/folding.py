@@ -159,8 +159,8 @@ def fold_in_rows(
 def fold_rows(layers: Sequence[InRows]) -> Iterator[Folding]:
     """Fold layers of one dtype, all of them with W0 kept whole or none; in their order, as they then are.
 
-    UsageError E_OVERFLOW, StateError E_ORIGINAL, ChangedError at the layer whose turn it is: the weights, some
-    of the later ones too, are then to be taken back.
+    UsageError E_OVERFLOW, StateError E_ORIGINAL, ChangedError at the layer whose turn it is: the weights,
+    some of the later ones too, are then to be taken back.
     """
     if not isinstance(layers[0].folding.kept, Tensor):
         for layer in layers:

@@ -216,8 +216,8 @@ def _write(
             rest.append(path)
         else:
             jobs.append(job)
-    noted = {"begun": begun, "foldings": foldings, "trust": trust}
-    together([partial(_write_rows, now, new, group, **noted) for group in _groups(jobs, new)])
+    task = partial(_write_rows, now, new, begun=begun, foldings=foldings, trust=trust)
+    together([partial(task, group) for group in _groups(jobs, new)])
     for path in rest:
         if not trust and path in now.entries:
             check_unchanged(now, sites, [path])
@@ -226,8 +226,8 @@ def _write(
 
 @final
 class _Job(NamedTuple):
-    """A layer to be written where it lies, row by row: `stack` folded in, from `whole` if that is W0, or, where
-    there is no stack, what is noted in `before` taken out."""
+    """A layer to be written where it lies, row by row: `stack` folded in over `before`, or from W0 where that
+    is kept `whole`; or, where there is no stack, `before` taken out."""
 
     path: str
     weight: Tensor

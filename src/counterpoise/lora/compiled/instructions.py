@@ -5,6 +5,8 @@ numba's cache of a loop does not notice a change here: after one, touch the file
 
 from __future__ import annotations
 
+from typing import Any
+
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -13,30 +15,30 @@ LINE = 64  # bytes that a processor fetches at once
 
 
 @intrinsic
-def fused(context, a, b, c):
+def fused(context: Any, a: Any, b: Any, c: Any) -> Any:
     """a * b + c in float32, rounded once, whatever the processor."""
 
-    def generate(context, builder, signature, arguments):
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.fma(*arguments)
 
     return types.float32(types.float32, types.float32, types.float32), generate
 
 
 @intrinsic
-def pointer(context, address, like):
+def pointer(context: Any, address: Any, like: Any) -> Any:
     """`address` (int64) as a pointer to what the array `like` holds."""
 
-    def generate(context, builder, signature, arguments):
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
 
     return types.CPointer(like.dtype)(address, like), generate
 
 
 @intrinsic
-def fetch(context, array, at):
+def fetch(context: Any, array: Any, at: Any) -> Any:
     """Begin to read element `at` (uint64, within the array) into the second cache; changes nothing."""
 
-    def generate(context, builder, signature, arguments):
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         own = context.make_array(signature.args[0])(context, builder, arguments[0])
         byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
         place = builder.bitcast(builder.gep(own.data, [arguments[1]]), byte)

@@ -26,8 +26,8 @@ REPORT = 5
 ENDED, FULL, CHANGED = 0, 1, 2
 """How a call ended: whole; before a block that `notes` had no room for, or that others had changed."""
 SOURCE, TARGET, UP, DOWN, FOLDED, SUMS, OLD, ROWS, WIDTH, RANK, BLOCK = range(11)
-"""What `write` is told of a layer: addresses of its words, of both factors, of its blocks' flags and sums, and
-of the sums of the folded blocks that are overwritten, if others may have changed them, or 0; its sizes."""
+"""What `write` is told of a layer: addresses of its words, of both factors, of its blocks' flags and sums, of
+the sums of the folded blocks that are overwritten, if others may have changed them, or 0; its sizes."""
 
 _TILE = 512  # columns of `down` worked on at a time, so that they stay in a core's first cache
 _SKIP = 255  # a gap of so many weights without a note
@@ -45,11 +45,14 @@ def packed(up, down):
     rows, rank = up.shape
     width = down.shape[1]
     eights = -(-rank // 8)
-    ups = np.zeros(rows * eights * 8, np.float32)
     downs = np.zeros(-(-width // _TILE) * eights * 8 * _TILE, np.float32)
-    for i in range(rows):
-        for k in range(rank):
-            ups[i * eights * 8 + k] = up[i, k]
+    if rank == eights * 8:
+        ups = up.reshape(rows * rank)
+    else:
+        ups = np.zeros(rows * eights * 8, np.float32)
+        for i in range(rows):
+            for k in range(rank):
+                ups[i * eights * 8 + k] = up[i, k]
     for k in range(rank):
         own = down[k]
         for begin in range(0, width, _TILE):
@@ -470,7 +473,7 @@ def _write_block(b, block, source, target, kind, pair, low, report):
     first, rows, _, _, _ = _place(b, block, pair, target)
     words, out = source[0], target[0]
     width, per = pair[3], words.size // source[1].size
-    after = np.int64(0)
+    before, after = np.int64(0), np.int64(0)
     for begin in range(0, width, _TILE):
         count = min(_TILE, width - begin)
         count8 = count // per
@@ -479,13 +482,14 @@ def _write_block(b, block, source, target, kind, pair, low, report):
             at8, ahead = _U(at // per), (at + rows * width) // per
             _fetch(source[1], ahead, count8)
             _fetch(target[1], ahead, count8)
-            report[BEFORE] += total(source[1], at8, count8)
+            before += total(source[1], at8, count8)
             u, place = _begun(pair, i, begin, low)
             largest = _write(words, out, _U(at), count, kind, pair[1], place, u, low)
             if largest >= _top(kind):
                 here = slice(at, at + count)
                 report[OVERFLOW] |= _lost(out[here], words[here], _top(kind))
             after += total(target[1], at8, count8)
+    report[BEFORE] += before
     report[AFTER] += after
     report[DONE] += 1
     return after
@@ -520,8 +524,8 @@ def _write_layer(layer, like, kind, low, report):
 
 @compiled
 def write(layers, like, kind, reports):
-    """target = round(source + up @ down) in each of `layers`, block by block, where they are not folded; W0 is
-    the caller's.
+    """target = round(source + up @ down) in each of `layers`, block by block, where they are not folded; the
+    caller has all of W0.
 
     layers: int64 [layers, COLUMNS], addresses and sizes. like: an array of the words. reports: int64
     [layers, REPORT]. Returns how many layers were written before one that others had changed.
