@@ -138,8 +138,8 @@ def _explicit(goal: Goal, extent: Extent) -> Iterator[dict[str, Any]]:
 
 
 def _negatives(goal: Goal, extent: Extent) -> Iterator[dict[str, Any]]:
-    """For each attribute the first edit's first variant that says it in words of its own: those words are
-    forbidden, and that value is not to be drawn."""
+    """For each attribute the first edit that has a value said in words of its own: those words are forbidden,
+    and that value is not to be drawn."""
     asked: set[str] = set()
     for edit in goal.edits if extent.negatives else ():
         for attribute in edit.claimed:
@@ -158,8 +158,10 @@ def _negatives(goal: Goal, extent: Extent) -> Iterator[dict[str, Any]]:
 
 
 def _words(edit: Edit, attribute: str) -> tuple[str, str] | None:
-    """The words that one variant alone adds for a value of the attribute, and the value."""
-    for variant in edit.variants:
+    """The words that a variant alone adds for a value of the attribute, and the value: of the smallest share
+    in the target, since forbidding what most pictures are to be is no use."""
+    shares = edit.target(attribute)
+    for variant in sorted(edit.variants, key=lambda own: shares[edit.cell(own)[attribute]]):
         value = edit.cell(variant)[attribute]
         others = [other for other in edit.variants if edit.cell(other)[attribute] != value]
         said = added(edit.neutral, variant.phrase)

@@ -11,7 +11,7 @@ from typing import Any
 
 from counterpoise.audit import read_run
 from counterpoise.remedies.side_by_side import Outcome, SideBySide
-from counterpoise.remedies.side_by_side.records import Tally
+from counterpoise.remedies.side_by_side.records import Tally, Timing
 from counterpoise.report.charts import Bar, Drawing, bars
 from counterpoise.report.data import ReportData
 from counterpoise.report.from_run import facts_of, judges_of, pictures_of, targets_of
@@ -21,6 +21,7 @@ from counterpoise.report.tables import Cell, Mark, Table, figure, span
 from counterpoise.report.text import NOT_MEASURED
 
 _MARKS: dict[str, Mark] = {"repaired": "yes", "got worse": "no", "not shown": "none"}
+MOST_NOTES = 3  # of a remedy
 _QUALITY: dict[str, Mark] = {"acceptable": "yes", "not acceptable": "no"}
 _SIGNS = {"repaired": "✓ repaired", "got worse": "✗ got worse", "not shown": "? not shown"}
 
@@ -77,7 +78,11 @@ def sentence(side: SideBySide) -> str:
 
 def _table_section(side: SideBySide) -> Section:
     seeds = side.spec.seed
-    notes = [f"{own.name}: {note}" for own in side.outcomes for note in (*own.reasons, *own.notes)]
+    notes = [
+        f"{own.name}: {note}"
+        for own in side.outcomes[1:]
+        for note in (*own.reasons, *own.notes[:MOST_NOTES], *_more(own.notes))
+    ]
     notes += [f"{name} could not be made: {why}" for name, why in side.refused.items()]
     effects = Table(
         "What each remedy did: worst distance to the target over the edited prompts (floor taken off; "
@@ -88,11 +93,28 @@ def _table_section(side: SideBySide) -> Section:
     )
     costs = Table(
         "What each cost",
-        ("remedy", "to make", "pictures judged", "steps trained", "to keep", "a picture", "weights back"),
+        (
+            "remedy",
+            "to make",
+            "pictures judged",
+            "steps trained",
+            "to keep",
+            "a picture",
+            "folded",
+            "weights back",
+        ),
         [_costs(own) for own in side.outcomes[1:]],
-        [f"Times a picture are medians of alternating batches beside base; seeds from {seeds}."],
+        [
+            "judged: pictures read to make it; trained: steps of gradient descent. Times a picture are medians "
+            f"of alternating batches beside base; seeds from {seeds}."
+        ],
     )
     return Section("The remedies", tables=[effects, costs, *_quality(side)])
+
+
+def _more(notes: Sequence[str]) -> list[str]:
+    over = len(notes) - MOST_NOTES
+    return [f"{over} more notes are in comparison.json"] if over > 0 else []
 
 
 def _quality(side: SideBySide) -> list[Table]:
@@ -154,15 +176,7 @@ def _tally(found: Tally) -> Cell:
 
 
 def _costs(own: Outcome) -> list[Cell]:
-    cost, timing = own.cost, own.timing
-    time = (
-        Cell(NOT_MEASURED)
-        if timing is None
-        else Cell(
-            f"{timing.arm_ms:.1f} ms",
-            f"{timing.ratio:.2f} of base [{timing.low:.2f}, {timing.high:.2f}], {timing.rounds} pairs",
-        )
-    )
+    cost = own.cost
     back = {True: Cell("✓ byte for byte", mark="yes"), False: Cell("✗ differ", mark="no"), None: Cell("-")}
     return [
         Cell(own.name, arm=own.name),
@@ -170,9 +184,17 @@ def _costs(own: Outcome) -> list[Cell]:
         Cell(f"{cost.judged:,}"),
         Cell(f"{cost.trained:,}"),
         Cell(_bytes(cost.nbytes)),
-        time,
+        _time(own.timing),
+        _time(own.folded) if own.folded else Cell("-"),
         back[own.restored],
     ]
+
+
+def _time(timing: Timing | None) -> Cell:
+    if timing is None:
+        return Cell(NOT_MEASURED)
+    ratio = f"{timing.ratio:.2f} of base [{timing.low:.2f}, {timing.high:.2f}], {timing.rounds} pairs"
+    return Cell(f"{timing.arm_ms:.1f} ms", ratio)
 
 
 def _bytes(count: int) -> str:

@@ -23,11 +23,11 @@ def outcome(
     cost: Cost = Cost(),  # noqa: B008  (frozen)
     notes: Sequence[str] = (),
     adapters: int = 0,
-    timing: Timing | None = None,
+    times: tuple[Timing | None, Timing | None] = (None, None),
     restored: bool | None = None,
     quality: Mapping[str, Any] | None = None,
 ) -> Outcome:
-    """How the arm `name` stands; base itself is held against nothing."""
+    """How the arm `name` stands; base itself is held against nothing. times: as drawn, and folded."""
     own = [finding for finding in findings.findings if finding.arm == name]
     claims = [claim for claim in findings.claims if claim.arm == name]
     changes = _changes(evidence, name)
@@ -41,7 +41,8 @@ def outcome(
         cost=cost,
         notes=tuple(notes),
         adapters=adapters,
-        timing=timing,
+        timing=times[0],
+        folded=times[1],
         trained=worst(claim for claim in claims if not claim.held_out),
         held_out=worst(claim for claim in claims if claim.held_out),
         on_target=tally(finding for finding in own if finding.kind == "claim"),

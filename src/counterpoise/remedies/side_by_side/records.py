@@ -42,17 +42,20 @@ class Tally:
 @final
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One remedy. trained, held_out: worst distance to target of the edited prompts in the templates it saw
-    and in others, (estimate, low, high), the floor of n pictures taken off the estimate. on_target: claims
-    certified within the tolerance; reached: explicit prompts; negatives; unmoved: the off-target ledger.
+    """One remedy. trained, held_out: worst distance to target of the edited prompts in the templates it
+    saw and in others, (estimate, low, high), the floor of n pictures taken off the estimate. on_target:
+    claims certified within the tolerance; reached: explicit prompts; negatives; unmoved: the off-target
+    ledger. timing: as drawn; folded: with its adapters in the weights, None where there are none.
     changes: prompt by prompt against base. restored: whether the weights came back byte for byte, None
-    where nothing was done to them. verdict, reasons: why, a sentence each."""
+    where nothing was done to them. quality: as `Quality.to_dict` tells it, None where it was not
+    measured. verdict, reasons: why, a sentence each."""
 
     name: str
     cost: Cost
     notes: tuple[str, ...]
     adapters: int
     timing: Timing | None
+    folded: Timing | None
     trained: tuple[float, float, float] | None
     held_out: tuple[float, float, float] | None
     on_target: Tally

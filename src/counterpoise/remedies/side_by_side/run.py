@@ -21,7 +21,7 @@ from counterpoise.remedies.side_by_side import trials
 from counterpoise.remedies.side_by_side.judge import BASE, outcome
 from counterpoise.remedies.side_by_side.looks import qualities
 from counterpoise.remedies.side_by_side.records import Outcome, SideBySide, Timing
-from counterpoise.remedies.side_by_side.timing import timed
+from counterpoise.remedies.side_by_side.timing import folded, timed
 from counterpoise.remedies.treatment import Bench, Prepared, Treatment
 
 StageProgress = Callable[[str, int, int, float], None]
@@ -80,7 +80,7 @@ def side_by_side(contest: Contest, names: Sequence[str]) -> SideBySide:
                 cost=made.cost,
                 notes=made.notes,
                 adapters=len(made.treatment.adapters),
-                timing=timings[name] if timings else None,
+                times=timings[name],
                 quality=seen.get(folder_name(name)),
                 restored=restored if made.treatment.adapters else None,
             )
@@ -174,21 +174,21 @@ def _arms(contest: Contest, treatments: Mapping[str, Treatment]) -> list[Way]:
 
 def _timings(
     contest: Contest, arms: Mapping[str, Way], prepared: Mapping[str, Prepared]
-) -> dict[str, Timing]:
+) -> dict[str, tuple[Timing | None, Timing | None]]:
+    """Each remedy's timing as it is drawn, and with its adapters folded."""
     if not contest.rounds:
-        return {}
+        return dict.fromkeys(prepared, (None, None))
     size = contest.spec.drawing.batch_size
     prompts = [contest.spec.claims[0].prompts[0]] * size
     seeds = [contest.spec.seed + i for i in range(size)]
     file = contest.folder / "timings.json"
     kept = json.loads(file.read_text("utf-8")) if file.exists() else {}
-    found = {}
-    for i, name in enumerate(prepared):
-        if name not in kept:
-            kept[name] = asdict(
-                timed(arms[BASE], arms[folder_name(name)], prompts, seeds, rounds=contest.rounds)
-            )
-            write_whole(file, json.dumps(kept))
-        found[name] = Timing(**kept[name])
+    for i, (name, made) in enumerate(prepared.items()):
+        ways = {name: arms[folder_name(name)], f"{name}, folded": folded(contest.ways, made.treatment)}
+        for label, way in ways.items():
+            if label not in kept and way is not None:
+                kept[label] = asdict(timed(arms[BASE], way, prompts, seeds, rounds=contest.rounds))
+                write_whole(file, json.dumps(kept))
         contest.progress("timing", i + 1, len(prepared), float("nan"))
-    return found
+    found = {label: Timing(**one) for label, one in kept.items()}
+    return {name: (found.get(name), found.get(f"{name}, folded")) for name in prepared}

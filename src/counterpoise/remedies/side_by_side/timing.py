@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
-from counterpoise.audit.arms import Way
+from counterpoise.audit.arms import Way, Ways
+from counterpoise.audit.treatment import Treatment
 from counterpoise.diffusion.arm import Drawer
 from counterpoise.remedies.side_by_side.records import Timing
 
@@ -35,6 +38,28 @@ def timed(base: Way, way: Way, prompts: Sequence[str], seeds: Sequence[int], *, 
         high=max(ratios),
         rounds=rounds,
     )
+
+
+def folded(ways: Ways, treatment: Treatment) -> Way | None:
+    """A treatment's arm with its adapters in the weights; None where there are none, or another model."""
+    if not treatment.adapters or treatment.model is not None:
+        return None
+    rest = replace(treatment, adapters=())
+    arm, enter = ways.treated(rest, name="folded")
+
+    @contextmanager
+    def into() -> Iterator[Drawer]:
+        host = ways.host
+        try:
+            for i, (adapter, strength) in enumerate(treatment.adapters):
+                host.mount(adapter, name=f"{i:03}", strength=strength, allow_extreme=ways.allow_extreme)
+            host.fold()
+            with enter() as drawer:
+                yield drawer
+        finally:
+            host.restore()
+
+    return arm, into
 
 
 def _seconds(drawer: Drawer, prompts: Sequence[str], seeds: Sequence[int]) -> float:
