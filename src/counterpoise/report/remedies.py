@@ -105,8 +105,8 @@ def _table_section(side: SideBySide) -> Section:
         ),
         [_costs(own) for own in side.outcomes[1:]],
         [
-            "judged: pictures read to make it; trained: steps of gradient descent. Times a picture are medians "
-            f"of alternating batches beside base; seeds from {seeds}."
+            "judged: pictures read to make it; trained: steps of gradient descent. Times a picture are "
+            f"medians of alternating batches beside base; seeds from {seeds}."
         ],
     )
     return Section("The remedies", tables=[effects, costs, *_quality(side)])
