@@ -331,7 +331,7 @@ def jackknife(
         own = np.diag(blocks[2])
         without.append(np.stack([*left, (own.sum() - own) / (n - 1)], 1))
     means = np.mean(whole, 0)
-    value = of(Sums(*means))
+    value = float(of(Sums(*means)))
     variance = 0.0
     for mine, less in zip(whole, without, strict=True):
         # One topic at a time, the others whole: seeds of different topics are different seeds.

@@ -72,7 +72,8 @@ class Retrain:
     version: "replace", "add", or "same" (the data as they were: what training alone does). capacity:
     transformer blocks added to each attention. recipe: None for the world's, or OWN for pictures. pictures:
     the user's folder, for a model that is not the world; its shares are as they are. beside: as an adapter,
-    which needs equal capacity.
+    which needs equal capacity. drawings: a folder for what is drawn, which versions of one goal may share;
+    None for one in bench.work.
     """
 
     version: Version = "replace"
@@ -80,6 +81,7 @@ class Retrain:
     recipe: Recipe | None = None
     pictures: Path | None = None
     beside: bool = False
+    drawings: Path | None = None
 
     def __call__(self, bench: Bench, goal: Goal) -> Prepared:
         """Trains, or goes on, or finds what was trained in bench.work.
@@ -128,7 +130,7 @@ class Retrain:
 
         if self.pictures is not None:
             return folder_data(pipeline, self.pictures, progress=tell)
-        recipe, cache = self.plan, bench.work.parent / "drawings"
+        recipe, cache = self.plan, self.drawings or bench.work / "drawings"
         return world_data(
             pipeline, goal, self.version, recipe.drawings, seed=recipe.seed, cache=cache, progress=tell
         )
