@@ -308,14 +308,14 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(
     from counterpoise.remedies import distil as trainer
 
     calls = iter(range(10_000))
-    whole = trainer._Questions.__call__
+    whole = trainer.Questions.__call__
 
     def poisoned(self, step):  # type: ignore[no-untyped-def]
         noisy, times, hidden, target = whole(self, step)
         return noisy, times, hidden, target * float("nan") if next(calls) >= 7 else target
 
     with monkeypatch.context() as patched:
-        patched.setattr(trainer._Questions, "__call__", poisoned)
+        patched.setattr(trainer.Questions, "__call__", poisoned)
         with pytest.raises(IncompleteError, match="diverged") as stopped:
             run_session(asked, Hue())
     assert stopped.value.code == "E_DIVERGED"

@@ -100,9 +100,9 @@ def check_world(
     reader = load_reader(folder / "reader")
     pipeline = load_pipeline(folder / "model")
     bench = _Bench(table, reader, progress)
-    share = 16 if fast else 1
-    plain = Painter(pipeline, guidance=1.0, steps=20, batch_size=50, dtype="bfloat16")
-    guided = Painter(pipeline, guidance=GUIDANCE, steps=20, batch_size=50, dtype="bfloat16")
+    share, size = (16, 15) if fast else (1, 50)
+    plain = Painter(pipeline, guidance=1.0, steps=20, batch_size=size, dtype="bfloat16")
+    guided = Painter(pipeline, guidance=GUIDANCE, steps=20, batch_size=size, dtype="bfloat16")
     figures = [
         *_reader(bench, 2000 // share),
         *_following(bench, guided, 240 // share),
