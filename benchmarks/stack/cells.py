@@ -127,7 +127,7 @@ def _effects(
         "kept_capped": _mean([min(1.0, max(0.0, share)) for share in shares]),
         "kept_error": float(np.std(shares, ddof=1) / len(shares) ** 0.5) if len(shares) > 1 else None,
         "members_keeping_90": _mean([float(share >= 0.9) for share in shares]),
-        "rank_correlation": correlation(worth, "kept_inputs", -1.0),
+        "rank_correlation_kept": correlation(worth, "kept_inputs", -1.0),
         "rank_correlation_disturbance": correlation(worth, "disturbance", 1.0),
         "rank_correlation_forecast": correlation(worth, "forecast", 1.0),
     }

@@ -38,7 +38,7 @@ def adapters(bench: Bench, members: Sequence[Member]) -> list[Adapter]:
     keep: Tensor | None = None
     made = []
     for i, member in enumerate(members):
-        file = bench.out / "members" / f"{member.name}.safetensors"
+        file = bench.made / "members" / f"{member.name}.safetensors"
         if not file.exists():
             if member.kind == "persona":
                 captions = bench.captions(CAPTIONS)
@@ -83,7 +83,7 @@ def judged(bench: Bench, member: Member, pictures: np.ndarray, plain: np.ndarray
 def solo(bench: Bench, member: Member, adapter: Adapter) -> dict[str, Any]:
     """Rates of the effect at base and with the member alone; kept on disk, the base's pictures too."""
     sizes = bench.sizes
-    file = bench.out / "solo" / f"{member.name}-{sizes.pictures}.json"
+    file = bench.made / "solo" / f"{member.name}-{sizes.pictures}.json"
     if file.exists():
         found: dict[str, Any] = json.loads(file.read_text("utf-8"))
         return found
@@ -106,7 +106,7 @@ def plain(bench: Bench, member: Member) -> np.ndarray:
 
 
 def _plain_file(bench: Bench, member: Member) -> Any:
-    folder = bench.out / "plain"
+    folder = bench.made / "plain"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{member.name}-{bench.sizes.pictures}.npy"
 

@@ -53,7 +53,7 @@ def _short(row: dict[str, Any]) -> dict[str, Any]:
 def lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     """One line a row."""
     shown = {"following": "following_of_base", "distance": "distance", "diversity": "diversity"}
-    shown |= {"unread": "abstained", "bias": "bias_shift", "rank corr. kept": "rank_correlation"}
+    shown |= {"unread": "abstained", "bias": "bias_shift", "rank corr.": "rank_correlation_disturbance"}
     shown |= {"forecast": "rank_correlation_forecast"}
     return [
         f"{row['n']:4d} {row['stack']:12s} kept {_shown(row['kept'])} +- {_shown(row['kept_error'])} "
