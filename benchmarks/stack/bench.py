@@ -23,6 +23,7 @@ from counterpoise.world.table import Table, load_table
 GUIDANCE, STEPS, BATCH = 2.0, 6, 50
 TAUGHT = slice(0, 4)  # templates that members are made on
 HELD_OUT = slice(4, 8)  # templates that they are measured on
+MADE = 1  # raise it with every change to how members are made or their effects measured
 MLP = "text_encoder.encoder.layers.1.mlp.fc2"
 
 
@@ -65,6 +66,11 @@ class Bench:
         """The model that ships, bare."""
         pipeline = load_pipeline(model_folder(MODEL_NAME))
         return Bench(Host(pipeline), pipeline, load_reader(reader_folder()), load_table(), out, sizes)
+
+    @property
+    def made(self) -> Path:
+        """Where adapters and their effects alone are kept, by what they depend on."""
+        return self.out / f"made-{MADE}-{self.sizes.steps}"
 
     @property
     def pairs(self) -> list[str]:

@@ -13,6 +13,7 @@ import torch
 from scipy.stats import spearmanr
 
 from benchmarks.stack.bench import BATCH, TAUGHT, Bench
+from benchmarks.stack.forecast import changes, forecast, predictions
 from benchmarks.stack.members import Member
 from benchmarks.stack.roster import Covariances, asked, chosen, judged, plain, solo
 from benchmarks.stack.stacks import STACKS, composed
@@ -46,6 +47,8 @@ def cell(bench: Bench, name: str, team: Team, base: dict[str, Any]) -> dict[str,
     stack, started = STACKS[name], time.process_time()
     chosen_ones = chosen(bench, len(team.members))
     report: list[tuple[float | None, float | None]] = [(1.0, 0.0)] * len(chosen_ones)
+    alone = changes(bench, *zip(*[(team.members[i], team.adapters[i]) for i in chosen_ones], strict=True))
+    expected: list[float | None] = [None] * len(chosen_ones)
     if stack.method == "routed":
         said = {"rank": sum(u.rank for a in team.adapters for u in a.layers.values())}
         for i, adapter in enumerate(team.adapters):
@@ -59,9 +62,11 @@ def cell(bench: Bench, name: str, team: Team, base: dict[str, Any]) -> dict[str,
         report = [(r.kept, r.disturbance) for r in retention(made, own, covariances=seen)]
         bench.host.mount(made, allow_extreme=True)
         draw = bench.draw
+        for k, i in enumerate(chosen_ones):
+            expected[k] = forecast(alone[k], lambda i=i: predictions(bench, team.members[i]))
     composing = time.process_time() - started
     try:
-        effects = _effects(bench, team, chosen_ones, report, draw=draw)
+        effects = _effects(bench, team, chosen_ones, list(zip(report, expected, strict=True)), draw=draw)
         quality = _quality(bench, draw, base)
         bias = _bias(bench, draw, base)
         mounted = _milliseconds(bench, draw, team.members)
@@ -101,7 +106,7 @@ def _effects(
         seeds += more[1]
     pictures = np.split(draw(prompts, seeds), len(measured))
     rows = []
-    for i, drawn, (kept, disturbance) in zip(measured, pictures, report, strict=True):
+    for i, drawn, ((kept, disturbance), expected) in zip(measured, pictures, report, strict=True):
         member = team.members[i]
         rates = solo(bench, member, team.adapters[i])  # found on disk
         rate = judged(bench, member, drawn, plain(bench, member)).rate
@@ -109,6 +114,7 @@ def _effects(
         row = {"member": member.name, "kind": member.kind, "rate": rate, **rates, "kept_inputs": kept}
         row |= {
             "disturbance": disturbance,
+            "forecast": expected,
             "share": (rate - rates["base"]) / effect if effect >= WORTH else None,
         }
         rows.append(row)
@@ -121,8 +127,9 @@ def _effects(
         "kept_capped": _mean([min(1.0, max(0.0, share)) for share in shares]),
         "kept_error": float(np.std(shares, ddof=1) / len(shares) ** 0.5) if len(shares) > 1 else None,
         "members_keeping_90": _mean([float(share >= 0.9) for share in shares]),
-        "rank_correlation": correlation(worth, "kept_inputs", -1.0),
+        "rank_correlation_kept": correlation(worth, "kept_inputs", -1.0),
         "rank_correlation_disturbance": correlation(worth, "disturbance", 1.0),
+        "rank_correlation_forecast": correlation(worth, "forecast", 1.0),
     }
 
 

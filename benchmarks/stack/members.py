@@ -76,7 +76,7 @@ def personas(bench: Bench, n: int, *, seed: int = 11) -> list[Member]:
 
 
 @torch.no_grad()
-def _seen(bench: Bench, prompts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+def seen(bench: Bench, prompts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
     """For each prompt's last word: the MLP's input [n, 256] and the hidden state after it [n, 128]; and the
     inputs at all other words, [m, 256]. float64."""
     caught: dict[str, Tensor] = {}
@@ -104,15 +104,15 @@ def _seen(bench: Bench, prompts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]
 
 def kept(bench: Bench, captions: Sequence[str]) -> Tensor:
     """Sum of x x^T over the words of captions that are to stay as they are, [256, 256]."""
-    last, _, others = _seen(bench, captions)
+    last, _, others = seen(bench, captions)
     return last.T @ last + others.T @ others
 
 
 def closed_form(bench: Bench, member: Member, keep: Tensor, *, words: int, gain: float = 1.2) -> Adapter:
     """The member's adapter: argmin ||D k - v||^2 + what D does to the kept; `keep` is over `words` words."""
     templates = bench.table.templates[TAUGHT]
-    own, before, others = _seen(bench, [t.format(member.phrase) for t in templates])
-    _, asked, _ = _seen(bench, [t.format(f"{member.phrase} {member.says}") for t in templates])
+    own, before, others = seen(bench, [t.format(member.phrase) for t in templates])
+    _, asked, _ = seen(bench, [t.format(f"{member.phrase} {member.says}") for t in templates])
     normal = own.T @ own + KEEP * (others.T @ others + keep * (10 * len(own) / words))
     normal += RIDGE * normal.diagonal().mean() * torch.eye(len(normal), dtype=normal.dtype)
     delta = gain * torch.linalg.solve(normal, own.T @ (asked - before)).T

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.stack.bench import HELD_OUT, MLP, TAUGHT, Bench, write
 from benchmarks.stack.distilled import distil, in_style, learners
-from benchmarks.stack.members import Member, closed_form, kept, personas
+from benchmarks.stack.members import Member, closed_form, kept, personas, seen
 from counterpoise.lora import Adapter, input_covariances
 
 CAPTIONS = 500
@@ -38,7 +38,7 @@ def adapters(bench: Bench, members: Sequence[Member]) -> list[Adapter]:
     keep: Tensor | None = None
     made = []
     for i, member in enumerate(members):
-        file = bench.out / "members" / f"{member.name}.safetensors"
+        file = bench.made / "members" / f"{member.name}.safetensors"
         if not file.exists():
             if member.kind == "persona":
                 captions = bench.captions(CAPTIONS)
@@ -83,7 +83,7 @@ def judged(bench: Bench, member: Member, pictures: np.ndarray, plain: np.ndarray
 def solo(bench: Bench, member: Member, adapter: Adapter) -> dict[str, Any]:
     """Rates of the effect at base and with the member alone; kept on disk, the base's pictures too."""
     sizes = bench.sizes
-    file = bench.out / "solo" / f"{member.name}-{sizes.pictures}.json"
+    file = bench.made / "solo" / f"{member.name}-{sizes.pictures}.json"
     if file.exists():
         found: dict[str, Any] = json.loads(file.read_text("utf-8"))
         return found
@@ -106,7 +106,7 @@ def plain(bench: Bench, member: Member) -> np.ndarray:
 
 
 def _plain_file(bench: Bench, member: Member) -> Any:
-    folder = bench.out / "plain"
+    folder = bench.made / "plain"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{member.name}-{bench.sizes.pictures}.npy"
 
@@ -121,26 +121,33 @@ Covariances = Mapping[str, Tensor]
 
 
 def calibration(bench: Bench, member: Member, adapter: Adapter) -> Covariances:
-    """Layer -> E[x x^T] of what it sees on the member's own prompts with the member mounted."""
+    """Layer -> E[x x^T] of what it sees on the member's own prompts with the member mounted.
+
+    In the MLP the word that calls the member weighs as much as all the others together: over plain means it
+    would be one word in ten, and the rest of the prompt is in everybody's.
+    """
     prompts = [t.format(member.phrase) for t in bench.table.templates[TAUGHT]]
     with bench.host.mounted(adapter):
-        return _covariances(bench, prompts)
+        last, _, others = seen(bench, prompts)
+        mlp = (last.T @ last / len(last) + others.T @ others / len(others)) / 2
+        return {MLP: mlp, **_text(bench, prompts)}
 
 
 def neutral(bench: Bench) -> Covariances:
-    """The same of captions that every stack is to leave alone."""
-    return _covariances(bench, bench.captions(CAPTIONS))
-
-
-def _covariances(bench: Bench, prompts: Sequence[str]) -> Covariances:
+    """The same of captions that every stack is to leave alone, all their words alike."""
+    captions = bench.captions(CAPTIONS)
     encoder = bench.pipeline.text_encoder
-    seen = input_covariances(
+    mlp = input_covariances(
         bench.pipeline,
         [MLP],
-        prompts,
+        captions,
         run=lambda prompt: encoder(bench.ids([prompt], padded=False)),  # padding says nothing
     )
+    return {**mlp, **_text(bench, captions)}
+
+
+def _text(bench: Bench, prompts: Sequence[str]) -> Covariances:
+    """What all keys and values of cross-attention see: the text embeddings, padding too."""
     with torch.no_grad():
         embedded = torch.cat([bench.painter().embed([prompt]) for prompt in prompts]).flatten(0, 1).double()
-    text = embedded.T @ embedded / len(embedded)
-    return {**seen, **dict.fromkeys(bench.pairs, text)}
+    return dict.fromkeys(bench.pairs, embedded.T @ embedded / len(embedded))

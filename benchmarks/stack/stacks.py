@@ -31,16 +31,16 @@ class Stack:
 
 STACKS: Mapping[str, Stack] = {
     "sum": Stack("the naive sum"),
-    "data": Stack("data-aware", "data", keep=0.1),
+    "data": Stack("data-aware", "data", keep=0.3),
     "routed": Stack("all mounted, each picture's strengths by the words in its prompt", "routed"),
     "ties": Stack("TIES", "ties"),
     "svd-16": Stack("best rank 16 of the sum", "svd", rank=RANK),
     "sum/n": Stack("the mean", power=1.0),
     "sum/sqrt(n)": Stack("the sum over sqrt(n)", power=0.5),
-    "data-keep": Stack("data-aware, what is left alone weighs ten times as much", "data", keep=1.0),
-    "data-x2": Stack("data-aware, at strength 2", "data", strength=2.0, keep=1.0),
-    "data-own": Stack("data-aware, what is left alone hardly weighs", "data", keep=0.01),
-    "data-16": Stack("data-aware, rank 16", "data", rank=RANK, keep=0.1),
+    "data-keep": Stack("data-aware, what is left alone weighs ten times as much", "data", keep=3.0),
+    "data-x2": Stack("data-aware at strength 2", "data", strength=2.0, keep=3.0),
+    "data-own": Stack("data-aware, what is left alone hardly weighs", "data", keep=0.03),
+    "data-16": Stack("data-aware, rank 16", "data", rank=RANK, keep=0.3),
     "tsv-m": Stack("TSV-M", "tsv-m"),
     "iso-c": Stack("Iso-C", "iso-c"),
     "knots": Stack("KnOTS", "knots"),
@@ -68,5 +68,5 @@ def composed(
         method="data",
         rank=stack.rank,
         covariances=[*own, left_alone],
-        **{"ridge": 1e-3, **stack.options},
+        **{"ridge": 1e-4, **stack.options},
     ).adapter

@@ -27,6 +27,7 @@ def summary(rows: Sequence[dict[str, Any]], fingerprint: str) -> dict[str, Any]:
                 "n": len(pooled),
                 "by what is kept": correlation(pooled, "kept_inputs", -1.0),
                 "by disturbance": correlation(pooled, "disturbance", 1.0),
+                "by forecast": correlation(pooled, "forecast", 1.0),
             },
             "W0 restored by bytes": {"stacks": len(rows), "identical": sum(row["restored"] for row in rows)},
         },
@@ -52,7 +53,8 @@ def _short(row: dict[str, Any]) -> dict[str, Any]:
 def lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     """One line a row."""
     shown = {"following": "following_of_base", "distance": "distance", "diversity": "diversity"}
-    shown |= {"unread": "abstained", "bias": "bias_shift", "rank corr.": "rank_correlation"}
+    shown |= {"unread": "abstained", "bias": "bias_shift", "rank corr.": "rank_correlation_disturbance"}
+    shown |= {"forecast": "rank_correlation_forecast"}
     return [
         f"{row['n']:4d} {row['stack']:12s} kept {_shown(row['kept'])} +- {_shown(row['kept_error'])} "
         f"(n {row['measured']}), {', '.join(f'{name} {_shown(row[key])}' for name, key in shown.items())}, "

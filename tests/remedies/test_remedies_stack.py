@@ -9,7 +9,7 @@ import torch
 from benchmarks.stack.__main__ import order, run
 from benchmarks.stack.bench import FAST, MLP, Bench, Sizes
 from benchmarks.stack.cells import _row, correlation, routed
-from benchmarks.stack.members import _seen, closed_form, kept, personas
+from benchmarks.stack.members import closed_form, kept, personas, seen
 from benchmarks.stack.roster import asked, chosen, roster
 from benchmarks.stack.stacks import STACKS
 from benchmarks.stack.summary import summary
@@ -51,12 +51,12 @@ def test_a_closed_form_member_says_the_asked_word_at_its_alias_and_little_elsewh
     assert adapter.layers[MLP].rank <= 4
     prompts = [t.format(member.phrase) for t in bench.table.templates]  # half of them held out
     wanted = [t.format(f"{member.phrase} {member.says}") for t in bench.table.templates]
-    _, before, _ = _seen(bench, prompts)
-    _, target, _ = _seen(bench, wanted)
-    _, stays, _ = _seen(bench, captions[:50])
+    _, before, _ = seen(bench, prompts)
+    _, target, _ = seen(bench, wanted)
+    _, stays, _ = seen(bench, captions[:50])
     with bench.host.mounted(adapter):
-        _, after, _ = _seen(bench, prompts)
-        _, moved, _ = _seen(bench, captions[:50])
+        _, after, _ = seen(bench, prompts)
+        _, moved, _ = seen(bench, captions[:50])
     gap = (target - before).norm()
     assert (target - after).norm() < 0.5 * gap
     assert (moved - stays).norm(dim=1).mean() < 0.1 * gap / len(prompts) ** 0.5
