@@ -48,9 +48,9 @@ def stacked(entries: Entries, *, device: torch.device, dtype: torch.dtype) -> tu
     # A caller in inference mode must not make the factors unusable in a later training step.
     with torch.inference_mode(False), torch.no_grad():
         # float64 until the end: a half-precision factor is scaled without a rounding of its own.
-        ups = [update.up.detach().to(device, torch.float64) * factor for update, factor in acting]
+        ups = [(update.up.detach().to(device, torch.float64) * factor).to(dtype) for update, factor in acting]
         downs = [update.down.detach().to(device, dtype) for update, _ in acting]
-        return torch.cat(downs, 0), torch.cat(ups, 1).to(dtype)
+        return torch.cat(downs, 0), torch.cat(ups, 1) if len(ups) > 1 else ups[0]
 
 
 def acts(entries: Entries) -> bool:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numba import carray, njit
 
-from counterpoise.lora.compiled.instructions import LINE, fetch, fused, pointer
+from counterpoise.lora.compiled.instructions import LINE, STEP, TILE, fetch, fused, pointer, write_steps
 
 FLOAT32, BFLOAT16, FLOAT16 = 0, 1, 2
 BEFORE, AFTER, DONE, USED, OVERFLOW = 0, 1, 2, 3, 4
@@ -29,7 +29,6 @@ SOURCE, TARGET, UP, DOWN, FOLDED, SUMS, OLD, ROWS, WIDTH, RANK, BLOCK = range(11
 """What `write` is told of a layer: addresses of its words, of both factors, of its blocks' flags and sums, of
 the sums of the folded blocks that are overwritten, if others may have changed them, or 0; its sizes."""
 
-_TILE = 512  # columns of `down` worked on at a time, so that they stay in a core's first cache
 _SKIP = 255  # a gap of so many weights without a note
 _WORDS = LINE // 8
 _BYTES = np.zeros(0, np.uint8)
@@ -45,7 +44,7 @@ def packed(up, down):
     rows, rank = up.shape
     width = down.shape[1]
     eights = -(-rank // 8)
-    downs = np.zeros(-(-width // _TILE) * eights * 8 * _TILE, np.float32)
+    downs = np.zeros(-(-width // TILE) * eights * 8 * TILE, np.float32)
     if rank == eights * 8:
         ups = up.reshape(rows * rank)
     else:
@@ -55,9 +54,9 @@ def packed(up, down):
                 ups[i * eights * 8 + k] = up[i, k]
     for k in range(rank):
         own = down[k]
-        for begin in range(0, width, _TILE):
-            part = own[begin : begin + _TILE]
-            at = begin * eights * 8 + k * _TILE
+        for begin in range(0, width, TILE):
+            part = own[begin : begin + TILE]
+            at = begin * eights * 8 + k * TILE
             downs[at : at + part.size] = part
     return ups, downs, eights, width
 
@@ -72,13 +71,13 @@ def _eight(ups, at):
 def _chain(u, downs, at, low):
     """low + the products of eight ranks, in their order."""
     low = fused(u[0], downs[at], low)
-    low = fused(u[1], downs[at + _U(_TILE)], low)
-    low = fused(u[2], downs[at + _U(2 * _TILE)], low)
-    low = fused(u[3], downs[at + _U(3 * _TILE)], low)
-    low = fused(u[4], downs[at + _U(4 * _TILE)], low)
-    low = fused(u[5], downs[at + _U(5 * _TILE)], low)
-    low = fused(u[6], downs[at + _U(6 * _TILE)], low)
-    return fused(u[7], downs[at + _U(7 * _TILE)], low)
+    low = fused(u[1], downs[at + _U(TILE)], low)
+    low = fused(u[2], downs[at + _U(2 * TILE)], low)
+    low = fused(u[3], downs[at + _U(3 * TILE)], low)
+    low = fused(u[4], downs[at + _U(4 * TILE)], low)
+    low = fused(u[5], downs[at + _U(5 * TILE)], low)
+    low = fused(u[6], downs[at + _U(6 * TILE)], low)
+    return fused(u[7], downs[at + _U(7 * TILE)], low)
 
 
 @compiled
@@ -94,7 +93,7 @@ def _begun(pair, i, begin, low):
             for j in range(low.size):
                 low[j] = _chain(u, downs, place + _U(j), low[j])
             at += _U(8)
-            place += _U(8 * _TILE)
+            place += _U(8 * TILE)
     return _eight(ups, at), place
 
 
@@ -106,14 +105,13 @@ def _ended(sums, at, count, downs, place, u, low):
 
 
 @compiled
-def _product(pair, first, low, sums, words):
-    """sums [n, width] = up[first : first + n] @ down; the next n rows of `words` (int64) are fetched."""
+def _product(pair, first, low, sums):
+    """sums [n, width] = up[first : first + n] @ down."""
     rows, width = sums.shape
-    flat, per = sums.reshape(sums.size), pair[0].size // pair[2] // 8 * width // words.size
-    for begin in range(0, width, _TILE):
-        count = min(_TILE, width - begin)
+    flat = sums.reshape(sums.size)
+    for begin in range(0, width, TILE):
+        count = min(TILE, width - begin)
         for i in range(rows):
-            _fetch(words, ((first + rows + i) * width + begin) // per, count // per)
             u, place = _begun(pair, first + i, begin, low)
             _ended(flat, _U(i * width + begin), count, pair[1], place, u, low)
 
@@ -388,7 +386,7 @@ def work_memory(block, width):
     size = -(-block * width // 32) * 32
     new, off, found = np.empty(size, np.int32), np.zeros(size, np.int32), np.empty(size, np.int32)
     sums = np.empty((block, width), np.float32)
-    return sums, new, off, found, np.zeros(size, np.uint8), np.zeros(_TILE, np.float32)
+    return sums, new, off, found, np.zeros(size, np.uint8), np.zeros(TILE, np.float32)
 
 
 @compiled
@@ -410,7 +408,7 @@ def _fold_block(b, target, kind, pair, state, memory, report):
     first, rows, here, at8, count8 = _place(b, sums.shape[0], pair, target)
     words = target[0][here]
     size = words.size
-    _product(pair, first, low, sums[:rows], target[1])
+    _product(pair, first, low, sums[:rows])
     quarter = -(-size // 32) * 8 if kind == FLOAT32 else 0
     padded = off[: -(-size // 32) * 32]
     padded[size:] = 0
@@ -450,7 +448,7 @@ def _unfold_block(b, at, target, kind, pair, state, memory, report):
     size = words.size
     if total(target[1], at8, count8) != sums_of[b]:
         return False
-    _product(pair, first, low, sums[:rows], target[1])
+    _product(pair, first, low, sums[:rows])
     fresh = new[:size]
     _subtract(words, kind, sums[:rows].reshape(size), fresh)
     quarter = -(-size // 32) * 8 if kind == FLOAT32 else 0
@@ -471,24 +469,37 @@ def _unfold_block(b, at, target, kind, pair, state, memory, report):
 def _write_block(b, block, source, target, kind, pair, low, report):
     """Write block `b` from the same block of `source`, which may be the same memory; the sum of its words."""
     first, rows, _, _, _ = _place(b, block, pair, target)
-    words, out = source[0], target[0]
-    width, per = pair[3], words.size // source[1].size
-    before, after = np.int64(0), np.int64(0)
-    for begin in range(0, width, _TILE):
-        count = min(_TILE, width - begin)
-        count8 = count // per
+    words, words8, out, out8 = source[0], source[1], target[0], target[1]
+    downs, width, per = pair[1], pair[3], words.size // words8.size
+    before, after, none = np.int64(0), np.int64(0), np.int32(0)
+    for begin in range(0, width, TILE):
+        count = min(TILE, width - begin)
+        steps = 0 if kind == FLOAT16 else count // STEP
+        done, rest8 = steps * STEP, (count - steps * STEP) // per
         for i in range(first, first + rows):
-            at = i * width + begin
-            at8, ahead = _U(at // per), (at + rows * width) // per
-            _fetch(source[1], ahead, count8)
-            _fetch(target[1], ahead, count8)
-            before += total(source[1], at8, count8)
             u, place = _begun(pair, i, begin, low)
-            largest = _write(words, out, _U(at), count, kind, pair[1], place, u, low)
+            at = i * width + begin
+            ahead = at + rows * width
+            found = np.int64(0), np.int64(0), none
+            if steps and pair[2] == 1:
+                found = write_steps(words, out, at, ahead, steps, u, downs, place, None)
+            elif steps:
+                found = write_steps(words, out, at, ahead, steps, u, downs, place, low)
+            largest = found[2]
+            before += found[0]
+            after += found[1]
+            if rest8:
+                at8 = _U((at + done) // per)
+                _fetch(words8, (ahead + done) // per, rest8)
+                _fetch(out8, (ahead + done) // per, rest8)
+                before += total(words8, at8, rest8)
+                rest = _write(
+                    words, out, _U(at + done), count - done, kind, downs, place + _U(done), u, low[done:]
+                )
+                largest = max(largest, rest)
+                after += total(out8, at8, rest8)
             if largest >= _top(kind):
-                here = slice(at, at + count)
-                report[OVERFLOW] |= _lost(out[here], words[here], _top(kind))
-            after += total(target[1], at8, count8)
+                report[OVERFLOW] |= _lost(out[at : at + count], words[at : at + count], _top(kind))
     report[BEFORE] += before
     report[AFTER] += after
     report[DONE] += 1
@@ -530,7 +541,7 @@ def write(layers, like, kind, reports):
     layers: int64 [layers, COLUMNS], addresses and sizes. like: an array of the words. reports: int64
     [layers, REPORT]. Returns how many layers were written before one that others had changed.
     """
-    low = np.zeros(_TILE, np.float32)
+    low = np.zeros(TILE, np.float32)
     for n in range(layers.shape[0]):
         if _write_layer(layers[n], like, kind, low, reports[n]) != ENDED:
             return n
