@@ -18,7 +18,7 @@ from counterpoise.measure.heads import load_reader
 from counterpoise.measure.reading import Reading
 from counterpoise.remedies.closed_form import PLAIN, ClosedForm, closed_form, search
 from counterpoise.remedies.cross_attention import Move, aligned, moved, projections
-from counterpoise.remedies.directions import cells, class_of, directions, drawn, preserved
+from counterpoise.remedies.directions import cells, class_of, directions, drawn, is_bare, preserved
 from counterpoise.remedies.goal import Goal
 from counterpoise.remedies.normal_equations import LOSS, solve
 from counterpoise.remedies.treatment import Bench
@@ -116,13 +116,20 @@ def test_a_move_brings_one_prompt_as_near_to_another_as_linear_layers_can(
     assert host.fingerprint() == fingerprint
 
 
-def test_only_what_follows_the_last_common_word_is_moved(painter: Painter) -> None:
-    source, goal = aligned(painter, Move("a woman", {"a portrait of a man": 0.5}))
+def test_ends_take_the_place_of_ends_and_a_last_word_that_says_a_detail_stays(painter: Painter) -> None:
     own, other = painter.embed(["a woman", "a portrait of a man"]).double()
+    source, goal = aligned(painter, Move("a woman", {"a portrait of a man": 0.5}))
     torch.testing.assert_close(source, own[2:])
-    torch.testing.assert_close(goal[0], 0.5 * own[2] + 0.5 * other[5])
-    torch.testing.assert_close(goal[1], 0.5 * own[3] + 0.5 * other[6])
-    torch.testing.assert_close(goal[5], 0.5 * own[7] + 0.5 * other[7])
+    torch.testing.assert_close(goal[0], 0.5 * own[2] + 0.5 * other[5])  # last word on last word
+    torch.testing.assert_close(goal[1], 0.5 * own[3] + 0.5 * other[6])  # end on end
+    torch.testing.assert_close(goal[5], 0.5 * own[7] + 0.5 * other[7])  # each padding on its own place
+    source, goal = aligned(painter, Move("a woman", {"a portrait of a man": 0.5}, whole=False))
+    torch.testing.assert_close(source, own[3:])
+    torch.testing.assert_close(goal[0], 0.5 * own[3] + 0.5 * other[6])
+    asked = Goal.model_validate({**GOAL.model_dump(by_alias=True), "keep": ["a", "a woman", "a w"]})
+    assert is_bare(asked, "a w")
+    assert not is_bare(asked, "a woman of a man")
+    assert is_bare(GOAL, "a woman of a man")
 
 
 def test_a_model_without_cross_attention_is_refused(painter: Painter) -> None:

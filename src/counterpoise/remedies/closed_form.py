@@ -43,6 +43,7 @@ SEARCH_SEED = 6_000_000
 PROOF_SEED = 7_000_000
 _ROUND_SEEDS = 100_000
 FINEST, COARSEST = 0.03, 0.15  # spread of the weights tried in one round
+FAR = 0.25  # from the target, in total variation
 
 
 @final
@@ -61,7 +62,7 @@ class ClosedForm:
     ridge: float = RIDGE
     loss: float = LOSS
     start: float = 1.0
-    rounds: int = 6
+    rounds: int = 8
     pictures: int = 24
     candidates: int = 3
     tolerance: float = 0.15
@@ -193,7 +194,9 @@ class Trials:
             self.apart[e] = float(np.abs(shares - goal).sum() / 2)
             age = np.repeat(np.arange(self.round)[::-1], n)
             table = fitted(np.concatenate(self.tried[e]), np.array(self.read[e]), weights[e], age=age)
-            found.append(weights[e] + towards(table, goal, most=3 * spreads[e]))
+            # Far off, the fit knows the way better than the distance; near by, a step is mostly noise.
+            most = spreads[e] * (6 if self.apart[e] > FAR else 2)
+            found.append(weights[e] + towards(table, goal, most=most))
         worst = max(self.apart)
         self.bench.progress("search", self.round, self.method.rounds + self.method.candidates - 1, worst)
         return found

@@ -24,10 +24,12 @@ KEYS_AND_VALUES = ("to_k", "to_v")
 
 class Move(NamedTuple):
     """A prompt, and how far to go towards others: weight by prompt. Weights of 0 leave it where it is, one of
-    1 makes it say what the other says; they may be negative and need not sum to 1."""
+    1 makes it say what the other says; they may be negative and need not sum to 1. whole: whether its last
+    word moves too, or only what follows it; see `aligned`."""
 
     prompt: str
     towards: Mapping[str, float]
+    whole: bool = True
 
 
 def projections(unet: nn.Module, names: Sequence[str] = KEYS_AND_VALUES) -> dict[str, nn.Linear]:
@@ -84,23 +86,24 @@ def kept_share(keep: float, edited: Tensor, kept: Tensor | None) -> float:
 def aligned(painter: Painter, move: Move) -> tuple[Tensor, Tensor]:
     """Embeddings of the prompt that are to change [n, width], and what they are to become [n, width].
 
-    CLIP reads from left to right: what comes before the first word that a variant says otherwise is the
-    same. From there on: the last word takes the other's last word, each end token that at its own position.
+    CLIP reads from left to right, so all that is said is summed up at the end: the end token and the padding
+    take those of the other prompt, end on end, and the last word takes the other's last word. A last word
+    that says a detail has to stay: "a woman with tan skin" whose "skin" became the "hoodie" of "..., wearing
+    a hoodie" was drawn light. That of a bare subject has to move: "a woman" whose padding alone was moved
+    towards five tones stayed light.
     """
-    own = painter.embed([move.prompt])[0].cpu().double()
-    end = end_of(painter.pipeline, move.prompt)
-    goal = own.clone()
+    own, end = painter.embed([move.prompt])[0].cpu().double(), len(tokens(painter.pipeline, move.prompt)) - 1
+    goal, first = own.clone(), end - 1 if move.whole else end
     for prompt, weight in move.towards.items():
-        other, theirs = painter.embed([prompt])[0].cpu().double(), end_of(painter.pipeline, prompt)
+        other, theirs = painter.embed([prompt])[0].cpu().double(), len(tokens(painter.pipeline, prompt)) - 1
         at = torch.arange(len(own)).clamp(min=theirs)
-        goal[end:] += weight * (other[at[end:]] - own[end:])
-        goal[end - 1] += weight * (other[theirs - 1] - own[end - 1])
-    return own[end - 1 :], goal[end - 1 :]
+        at[end - 1] = theirs - 1
+        goal[first:] += weight * (other[at[first:]] - own[first:])
+    return own[first:], goal[first:]
 
 
-def end_of(pipeline: Any, prompt: str) -> int:
-    """The position of the prompt's end token, after its last word."""
-    ids = pipeline.tokenizer(
-        prompt, truncation=True, max_length=pipeline.tokenizer.model_max_length
-    ).input_ids
-    return len(ids) - 1
+def tokens(pipeline: Any, prompt: str) -> list[int]:
+    """The prompt's token numbers, its end token last."""
+    longest = pipeline.tokenizer.model_max_length
+    found: list[int] = pipeline.tokenizer(prompt, truncation=True, max_length=longest).input_ids
+    return found

@@ -51,7 +51,7 @@ def class_of(edit: Edit, row: Mapping[str, Reading]) -> int:
     return -1
 
 
-def says(edit: Edit, template: str, weights: Sequence[float]) -> Move:
+def says(goal: Goal, edit: Edit, template: str, weights: Sequence[float]) -> Move:
     """The neutral prompt in a template, moved by a weight for each cell: its variants share it."""
     whole = target(edit)
     heard: dict[str, float] = {}
@@ -59,7 +59,14 @@ def says(edit: Edit, template: str, weights: Sequence[float]) -> Move:
         k = cells(edit).index(cell_of(edit, variant))
         prompt = template.format(variant.phrase)
         heard[prompt] = heard.get(prompt, 0.0) + weights[k] * variant.share / whole[k]
-    return Move(template.format(edit.neutral), heard)
+    return Move(template.format(edit.neutral), heard, whole=is_bare(goal, edit.neutral))
+
+
+def is_bare(goal: Goal, phrase: str) -> bool:
+    """Whether a phrase says nothing but its subject, as far as the goal tells: no other phrase of the goal is
+    the beginning of it, as "a woman" is of "a woman with tan skin"."""
+    known = {*goal.keep, *(edit.neutral for edit in goal.edits)}
+    return not any(phrase.startswith(f"{other} ") for other in known)
 
 
 def preserved(goal: Goal) -> list[str]:
@@ -83,13 +90,13 @@ class Directions:
         """The whole map [width, width] at weights for each edit."""
         whole = torch.zeros(self.maps[0].shape[1:], dtype=torch.float64)
         for own, each in zip(weights, self.maps, strict=True):
-            whole += torch.einsum("k,kab->ab", torch.from_numpy(own), each)
+            whole += torch.einsum("k,kab->ab", torch.as_tensor(own, dtype=torch.float64), each)
         return whole
 
     def moves(self, weights: Sequence[np.ndarray]) -> list[Move]:
         """The same as moves of every edit's neutral prompts."""
         return [
-            says(edit, template, own.tolist())
+            says(self.goal, edit, template, own.tolist())
             for edit, own in zip(self.goal.edits, weights, strict=True)
             for template in self.goal.templates
         ]
@@ -100,7 +107,7 @@ def directions(painter: Painter, goal: Goal, *, keep: float = 1.0, ridge: float 
     width = painter.embed([""]).shape[-1]
     kept = painter.embed(preserved(goal)).cpu().flatten(0, 1)
     owned = [
-        (e, template, aligned(painter, says(edit, template, [0.0] * len(cells(edit))))[0])
+        (e, template, aligned(painter, says(goal, edit, template, [0.0] * len(cells(edit))))[0])
         for e, edit in enumerate(goal.edits)
         for template in goal.templates
     ]
@@ -112,7 +119,7 @@ def directions(painter: Painter, goal: Goal, *, keep: float = 1.0, ridge: float 
         for k in range(len(cells(edit))):
             unit = np.eye(len(cells(edit)))[k].tolist()
             goals = [
-                aligned(painter, says(edit, template, unit))[1] if own == e else rows
+                aligned(painter, says(goal, edit, template, unit))[1] if own == e else rows
                 for own, template, rows in owned
             ]
             identity = torch.eye(width, dtype=torch.float64)

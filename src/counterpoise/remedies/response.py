@@ -16,9 +16,9 @@ from scipy.special import log_softmax, softmax
 UNIT = 0.1  # weights are looked at in tenths
 # What is believed before a picture is seen: a tenth more of a variant's say multiplies its odds by e**LEAN.
 LEAN = 0.3
-_STIFF = 4.0  # how firmly, in pictures' worth of evidence
+_STIFF = 1.0  # how firmly, in pictures' worth of evidence
 _LOOSE = 0.05  # the same of the shares at the present weights
-NEAR = 0.3  # pictures whose weights are farther than this from the present ones count little
+NEAR = 0.6  # pictures whose weights are farther than this from the present ones count little
 FORGET = 0.8  # a picture two rounds old counts this much of a new one
 SLOW = 0.003  # what a step of one tenth costs, beside a squared Hellinger distance
 
