@@ -12,12 +12,11 @@ from counterpoise.audit.arms import Ways
 from counterpoise.audit.comparing.compare import Answer
 from counterpoise.audit.spec import Drawing
 from counterpoise.cli import console
+from counterpoise.cli.judged import judge_names, judge_of
 from counterpoise.cli.lines import show
 from counterpoise.diffusion.load import load_pipeline
 from counterpoise.errors import UsageError
 from counterpoise.lora import Host
-from counterpoise.measure.heads import load_reader
-from counterpoise.measure.judges import make_measurer
 from counterpoise.remedies import table
 from counterpoise.remedies.contradictions import contradictions
 from counterpoise.remedies.goal import load_goal
@@ -27,7 +26,7 @@ from counterpoise.remedies.repair import check_goal
 from counterpoise.remedies.side_by_side import Outcome, SideBySide, side_by_side
 from counterpoise.remedies.side_by_side.run import Contest
 from counterpoise.report.remedies import sentence, write_remedies
-from counterpoise.world import MODEL_NAME, model_folder, reader_folder
+from counterpoise.world import model_folder
 
 
 def compare_remedies(
@@ -57,14 +56,8 @@ def compare_remedies(
             "with --remedy",
             code="E_REMEDY",
         )
-    readers = tuple(judges or ([MODEL_NAME] if model == MODEL_NAME else []))
-    if not readers:
-        raise UsageError(
-            f"nobody reads the pictures of {model}: name a judge with --judge, such as --judge clip:FOLDER "
-            "(docs/judges.md)",
-            code="E_MEASURER",
-        )
-    judge = make_measurer(readers, also={MODEL_NAME: lambda: load_reader(reader_folder())})
+    readers = judge_names(model, judges)
+    judge = judge_of(readers)
     check_goal(goal, judge)
     spec = questions_of(
         goal,

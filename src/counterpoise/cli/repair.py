@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from counterpoise.cli import console
-from counterpoise.errors import UsageError
+from counterpoise.cli.judged import judge_names, judge_of
 
 if TYPE_CHECKING:
     from counterpoise.remedies.session import Outcome
@@ -54,27 +54,17 @@ def repair(
     Exit 0: repaired, or nothing to repair. 3: not shown. 1: got worse.
     """
     from counterpoise.remedies.goal import load_goal
-    from counterpoise.world import MODEL_NAME
 
     wanted = load_goal(goal)
-    names = tuple(judge or ([MODEL_NAME] if model == MODEL_NAME else []))
-    if not names:
-        raise UsageError(
-            f"nobody reads the pictures of {model}: name a judge with --judge, such as --judge clip:FOLDER "
-            "(docs/judges.md)",
-            code="E_MEASURER",
-        )
+    names = judge_names(model, judge or ())
     # Only now what takes seconds to import: a bad goal is refused before it.
     from counterpoise.audit.spec import Drawing
-    from counterpoise.measure.heads import load_reader
-    from counterpoise.measure.judges import make_measurer
     from counterpoise.remedies.card import write_card
     from counterpoise.remedies.session import Request, run_session
     from counterpoise.remedies.table import own_adapter
     from counterpoise.report.from_run import report_run
-    from counterpoise.world import reader_folder
 
-    reads = make_measurer(names, also={MODEL_NAME: lambda: load_reader(reader_folder())})
+    reads = judge_of(names)
     request = Request(
         model,
         wanted,
