@@ -41,7 +41,7 @@ from counterpoise.lora.update import Update
 from counterpoise.lora.weights import Seal, checksum, overwrite, seal, tensor_digest
 
 Sites = Mapping[str, Site]
-_GROUP = 2**21  # weights that one task writes in a call: some hundredths of a second's work at most
+_GROUP = 2**21  # weights that one task writes in a call: a millisecond of work
 
 
 @final
