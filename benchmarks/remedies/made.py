@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from counterpoise.audit import Findings, load_spec, run_audit
-from counterpoise.audit.arms import Ways
+from counterpoise.audit.arms import Arm, Ways
 from counterpoise.demo.run import smaller
 from counterpoise.diffusion.load import load_pipeline
 from counterpoise.diffusion.painter import Painter
@@ -34,11 +34,14 @@ class Made(NamedTuple):
 
 
 class Audited(NamedTuple):
-    """What was found of the repaired arm and of the base, on edited prompts and on those to keep."""
+    """What was found of both arms on prompts to keep, that say a part of an edit, and of women's clothes;
+    on edited prompts the repaired arm and the base apart."""
 
     repaired: Findings
     base: Findings
     kept: Findings
+    partial: Findings
+    exposure: Findings
 
 
 def made(work: Path, given: Path | None) -> Made:
@@ -79,17 +82,23 @@ def audited(work: Path, file: Path, n: int) -> Audited:
     adapter = Adapter.load(file)
     reader = load_reader(reader_folder())
     host = Host(load_pipeline(model_folder(MODEL_NAME)))
-    spec, kept = load_spec(HERE / "spec.toml"), load_spec(HERE / "kept.toml")
+    spec = load_spec(HERE / "spec.toml")
     ways = Ways(host, spec.drawing, model=MODEL_NAME)
     name = f"{adapter.fingerprint()[:12]}"
     base, folded = ways.base(), ways.folded(adapter, name="repaired")
-    full = spec.model_copy(update={"n": n})
-    small, few = smaller(full, max(50, n // 5)), smaller(kept, max(40, n // 5))
-    told: Callable[[int, int, str], None] = _told
+
+    def asked(which: str, arms: Sequence[Arm], pictures: int, *, kind: str) -> Findings:
+        few = smaller(load_spec(HERE / f"{which}.toml"), pictures)
+        folder = work / (kind if len(arms) == 1 and arms[0] is base else f"{kind}-{name}")
+        return run_audit(few, arms, measurer=reader, folder=folder, progress=_told)
+
+    both = (base, folded)
     return Audited(
-        run_audit(full, [folded], measurer=reader, folder=work / f"repaired-{name}", progress=told),
-        run_audit(small, [base], measurer=reader, folder=work / "base", progress=told),
-        run_audit(few, [base, folded], measurer=reader, folder=work / f"kept-{name}", progress=told),
+        asked("spec", (folded,), n, kind="repaired"),
+        asked("spec", (base,), max(50, n // 5), kind="base"),
+        asked("kept", both, max(40, n // 5), kind="kept"),
+        asked("partial", both, max(40, 2 * n // 5), kind="partial"),
+        asked("exposure", both, max(40, 4 * n), kind="exposure"),
     )
 
 
