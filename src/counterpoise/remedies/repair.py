@@ -26,7 +26,7 @@ from counterpoise.remedies.goal import Edit, Goal
 from counterpoise.remedies.lessons import Lessons, Library, Shares, StageProgress, goal_shares
 
 AUDIT_SEED = 5_000_000
-RARE = 10  # pictures that an edit's rarest value is expected in, at the least
+RARE = 1.25  # times the readings of a cell: pictures that an edit's rarest value is expected in, at the least
 
 
 @final
@@ -216,7 +216,7 @@ def pictures(measurer: Measurer, edit: Edit, readings: int) -> int:
         return readings * len(measurer.attributes[edit.attributes[0]])
     rarest = min((share for name in edit.claimed for share in edit.target(name).values()), default=1.0)
     cells = {tuple(edit.cell(variant).items()) for variant in edit.variants}
-    return max(round(RARE / rarest), readings * len(cells))
+    return max(round(RARE * readings / rarest), readings * len(cells))
 
 
 def _kept(file: Path, make: Callable[[], list[list[float]]]) -> list[list[float]]:
