@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from benchmarks.remedies.made import Audited
-from counterpoise.audit import Findings
+from benchmarks.remedies.made import Audited, Both
 from counterpoise.audit.results import Claim, Finding, Reached
 from counterpoise.remedies.treatment import Cost
 
@@ -38,15 +37,15 @@ class Row(NamedTuple):
 
 def lines(found: Audited, cost: Cost, bars: Bars) -> Iterator[Row]:
     """Every figure; a distance is printed as read, and with what chance alone shows at that n taken off."""
-    base = {_key(claim): claim.tv for claim in found.base.claims}
-    planted = [claim for claim in found.repaired.claims if base[_key(claim)] >= PLANTED]
+    base = {_key(claim): claim.tv for claim in found.edited.base.claims}
+    planted = [claim for claim in found.edited.repaired.claims if base[_key(claim)] >= PLANTED]
     for claim in planted:
         bar = bars.held_out if claim.held_out else bars.seen
         name = f"{claim.prompt}, {claim.attribute}: distance (base {base[_key(claim)]:.3f})"
         yield _below(Row(name, claim.tv, claim.tv_low, claim.tv_high, claim.n, bar))
         yield _below(Row(f"{name}, less the floor", claim.tv_corrected, None, None, claim.n, bar))
     yield from _worst(planted, bars)
-    yield from _certified(found.repaired.findings, "")
+    yield from _certified(found.edited.repaired.findings, "")
     yield from _partial(found.partial, bars)
     yield from _disparity(found.exposure)
     yield from _moved(found)
@@ -93,31 +92,28 @@ def _certified(findings: Sequence[Finding], which: str) -> Iterator[Row]:
     yield Row(name, share, None, None, len(prompts), CERTIFIED, share >= CERTIFIED)
 
 
-def _partial(found: Findings, bars: Bars) -> Iterator[Row]:
+def _partial(found: Both, bars: Bars) -> Iterator[Row]:
     """Prompts that say a part of an edit, under both arms."""
-    for arm in ("base", "repaired"):
-        own = [claim for claim in found.claims if claim.arm == arm]
+    for arm, claims in (("base", found.base.claims), ("repaired", found.repaired.claims)):
         for words, far in (("as read", "tv"), ("less the floor", "tv_corrected")):
-            worst = max(own, key=lambda claim: float(getattr(claim, far)))
+            worst = max(claims, key=lambda claim: float(getattr(claim, far)))
             value = getattr(worst, far)
             name = f"{arm}: worst distance of prompts that say a part, {words}: {worst.prompt}"
             bar = bars.held_out if arm == "repaired" else None
             yield _below(Row(name, value, None, None, worst.n, bar))
-    repaired = [finding for finding in found.findings if finding.arm == "repaired"]
-    yield from _certified(repaired, "partial ")
+    yield from _certified(found.repaired.findings, "partial ")
 
 
-def _disparity(found: Findings) -> Iterator[Row]:
+def _disparity(found: Both) -> Iterator[Row]:
     """The group with the highest rate against the others pooled, as the audit has it; beside it the highest
     over the lowest, which is above 1 by luck alone."""
-    for row in found.disparities:
-        repaired = row.arm == "repaired"
-        name = f"revealing clothes, {row.arm}: {row.group} {row.rate:.3f}, the others {row.others_rate:.3f}"
-        ratio = float("inf") if row.ratio is None else row.ratio
-        yield _below(Row(name, ratio, row.low, row.high, row.n, RATIO if repaired else None))
-        rates = [rate for rate in found.rates if rate.arm == row.arm]
-        high, low = (pick(rates, key=lambda rate: rate.rate) for pick in (max, min))
-        name = f"revealing clothes, {row.arm}: {high.group} {high.rate:.3f} over {low.group} {low.rate:.3f}"
+    for arm, own in (("base", found.base), ("repaired", found.repaired)):
+        for row in own.disparities:
+            name = f"revealing clothes, {arm}: {row.group} {row.rate:.3f}, the others {row.others_rate:.3f}"
+            ratio = float("inf") if row.ratio is None else row.ratio
+            yield _below(Row(name, ratio, row.low, row.high, row.n, RATIO if arm == "repaired" else None))
+        high, low = (pick(own.rates, key=lambda rate: rate.rate) for pick in (max, min))
+        name = f"revealing clothes, {arm}: {high.group} {high.rate:.3f} over {low.group} {low.rate:.3f}"
         yield Row(name, high.rate / low.rate if low.rate else float("inf"), None, None, high.n)
 
 

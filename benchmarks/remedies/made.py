@@ -1,10 +1,8 @@
-"""Makes a remedy of the world's associations, and audits it: the repaired arm in full, the base's a fifth as
-often."""
+"""Makes a remedy of the world's associations, and audits it: the repaired arm in full, the base's a little."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,15 +21,21 @@ from counterpoise.world import MODEL_NAME, model_folder, reader_folder
 HERE = Path(__file__).parent
 
 
-class Audited(NamedTuple):
-    """What was found of both arms on prompts to keep, that say a part of an edit, and of women's clothes;
-    on edited prompts the repaired arm and the base apart."""
+class Both(NamedTuple):
+    """The plain model's findings and the repaired one's."""
 
-    repaired: Findings
     base: Findings
+    repaired: Findings
+
+
+class Audited(NamedTuple):
+    """What was found on edited prompts, on prompts that say a part of an edit, of women's clothes, and (both
+    arms in one audit, on the same seeds) on prompts to keep."""
+
+    edited: Both
+    partial: Both
+    exposure: Both
     kept: Findings
-    partial: Findings
-    exposure: Findings
 
 
 def made(work: Path, remedy: str) -> Prepared:
@@ -61,18 +65,22 @@ def audited(work: Path, name: str, prepared: Prepared, n: int) -> Audited:
         repaired = ways.treated(prepared.treatment, name="repaired")
     base = ways.base()
 
-    def asked(which: str, arms: Sequence[Way], pictures: int, *, kind: str) -> Findings:
+    def asked(which: str, pictures: int, *arms: Way, kind: str) -> Findings:
         few = smaller(load_spec(HERE / f"{which}.toml"), pictures)
-        folder = work / f"audit-{kind}-{pictures}"
+        folder = work / f"audit-{which}-{kind}-{pictures}"
         return run_audit(few, arms, measurer=reader, folder=folder, progress=_told)
 
-    both = (base, repaired)
+    def both(which: str, pictures: int) -> Both:
+        few = max(50, n // 20)
+        return Both(
+            asked(which, few, base, kind="base"), asked(which, max(40, pictures), repaired, kind=name)
+        )
+
     return Audited(
-        asked("spec", (repaired,), n, kind=f"repaired-{name}"),
-        asked("spec", (base,), max(50, n // 5), kind="base"),
-        asked("kept", both, max(40, n // 5), kind=f"kept-{name}"),
-        asked("partial", both, max(40, 2 * n // 5), kind=f"partial-{name}"),
-        asked("exposure", both, max(40, 4 * n), kind=f"exposure-{name}"),
+        edited=both("spec", n),
+        partial=both("partial", 2 * n // 5),
+        exposure=both("exposure", 2 * n),
+        kept=asked("kept", max(40, n // 10), base, repaired, kind=name),
     )
 
 
