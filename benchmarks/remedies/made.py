@@ -1,4 +1,4 @@
-"""Makes a remedy of the world's associations, and audits it: the repaired arm in full, the base's a little."""
+"""Makes a remedy of the world's associations, and audits it: the base a little, the repaired arm much."""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ from counterpoise.remedies.goal import Edit, Goal
 from counterpoise.remedies.lessons import Lessons, Library, Shares, StageProgress, goal_shares
 
 AUDIT_SEED = 5_000_000
+TRIED = 24  # edits that ranks and strengths are judged on; of more, every so-many-th
 RARE = 1.25  # times the readings of a cell: pictures that an edit's rarest value is expected in, at the least
 
 
@@ -101,14 +102,18 @@ def repair(
         losses += [(done + step, loss) for step, loss in log]
     tried: tuple[Tried, ...] = ()
     if method.ranks or method.strengths:
-        last = _look(painter, measurer, goal, method, readings=method.readings, round_=method.corrections)
+        few = range(0, len(goal.edits), -(-len(goal.edits) // TRIED))
+        some = goal.model_copy(update={"edits": tuple(goal.edits[i] for i in few)})
+        taught = replace(lessons, couplings=tuple(lessons.couplings[i] for i in few))
+        own = [shares[i] for i in few]
+        last = _look(painter, measurer, some, method, readings=method.readings, round_=method.corrections)
 
         def tries(other: Adapter, name: str) -> list[list[float]]:
             progress(f"rank and strength {name}", 0, 1, float("nan"))
-            return _kept(work / f"try-{name}.json", partial(last, other, lessons, shares))
+            return _kept(work / f"try-{name}.json", partial(last, other, taught, own))
 
-        adapter, tried = choose(goal, adapter, tries, ranks=method.ranks, strengths=method.strengths)
-        judged += len(tried) * sum(pictures(measurer, edit, method.readings) for edit in goal.edits)
+        adapter, tried = choose(some, adapter, tries, ranks=method.ranks, strengths=method.strengths)
+        judged += len(tried) * sum(pictures(measurer, edit, method.readings) for edit in some.edits)
     return Repair(adapter, tuple(losses), shares, judged, time.monotonic() - started, tried)
 
 
