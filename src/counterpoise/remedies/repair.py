@@ -16,6 +16,7 @@ from typing import final
 
 from counterpoise.diffusion.painter import Painter
 from counterpoise.errors import UsageError
+from counterpoise.files import whole
 from counterpoise.lora import Adapter, Host
 from counterpoise.measure.reading import Measurer
 from counterpoise.remedies.choose import Tried, choose
@@ -230,7 +231,6 @@ def _kept(file: Path, make: Callable[[], list[list[float]]]) -> list[list[float]
         saved: list[list[float]] = json.loads(file.read_text("utf-8"))
         return saved
     made = make()
-    unfinished = file.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(made), "utf-8")
-    unfinished.replace(file)
+    with whole(file) as unfinished:
+        unfinished.write_text(json.dumps(made), "utf-8")
     return made
