@@ -1,9 +1,11 @@
-"""The distilled LoRA on the world: made, audited on templates that it never saw, held against the bars.
+"""A remedy of all the world's associations: made, audited on templates that it never saw, held against its
+bars.
 
-python -m benchmarks.remedies [--json] [--work DIR] [--adapter FILE] [--n N]
+python -m benchmarks.remedies [--json] [--remedy NAME] [--work DIR] [--n N]
 
-One thread. --work keeps everything (default: build/remedies); a run that was killed goes on from there.
---adapter audits a file instead of making one. --n: pictures for each prompt of an edit (default 1000).
+One thread. --remedy: distil (the default), closed-form, planner, ..., own:FILE for an adapter, or several
+joined by +. --work keeps everything (default: build/remedies); a run that was killed goes on from there.
+--n: pictures for each prompt of an edit (default 1000).
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.remedies.bars import Row, lines
+from benchmarks.remedies.bars import BARS, Bars, Row, lines
 from benchmarks.remedies.made import audited, made
 
 
@@ -22,12 +24,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.remedies")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--work", type=Path, default=Path("build/remedies"))
-    parser.add_argument("--adapter", type=Path)
+    parser.add_argument("--remedy", default="distil")
     parser.add_argument("--n", type=int, default=1000)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    cost = made(asked.work, asked.adapter)
-    for row in lines(audited(asked.work, cost.file, asked.n), cost):
+    prepared = made(asked.work, asked.remedy)
+    name = asked.remedy.replace("/", "_")
+    found = audited(asked.work, name, prepared, asked.n)
+    for row in lines(found, prepared.cost, BARS.get(asked.remedy, Bars())):
         show(row, as_json=asked.json)
 
 

@@ -1,116 +1,92 @@
-"""Makes the world's adapter, and audits it: the repaired arm in full, the base's a fifth as often."""
+"""Makes a remedy of the world's associations, and audits it: the base a little, the repaired arm much."""
 
 from __future__ import annotations
 
-import json
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from counterpoise.audit import Findings, load_spec, run_audit
-from counterpoise.audit.arms import Ways
+from counterpoise.audit.arms import Way, Ways
 from counterpoise.demo.run import smaller
 from counterpoise.diffusion.load import load_pipeline
 from counterpoise.diffusion.painter import Painter
-from counterpoise.lora import Adapter, Host
+from counterpoise.lora import Host
 from counterpoise.measure.heads import load_reader
-from counterpoise.remedies.distil import suited
 from counterpoise.remedies.goal import load_goal
-from counterpoise.remedies.repair import repair
+from counterpoise.remedies.making import make
+from counterpoise.remedies.treatment import Bench, Prepared
 from counterpoise.world import MODEL_NAME, model_folder, reader_folder
 
 HERE = Path(__file__).parent
 
 
-class Made(NamedTuple):
-    """The adapter's file, and what it cost; nothing is known of the cost of a file that was given."""
+class Both(NamedTuple):
+    """The plain model's findings and the repaired one's."""
 
-    file: Path
-    seconds: float | None = None
-    judged: int | None = None
-    steps: int | None = None
+    base: Findings
+    repaired: Findings
 
 
 class Audited(NamedTuple):
-    """What was found of the repaired arm and of the base, on edited prompts and on those to keep."""
+    """What was found on edited prompts, on prompts that say a part of an edit, of women's clothes, and (both
+    arms in one audit, on the same seeds) on prompts to keep."""
 
-    repaired: Findings
-    base: Findings
+    edited: Both
+    partial: Both
+    exposure: Both
     kept: Findings
 
 
-def made(work: Path, given: Path | None) -> Made:
-    """The adapter, made in `work` unless one is given; its cost counts every interrupted run."""
-    if given is not None:
-        return Made(given)
-    file, story = work / "adapter.safetensors", work / "repair.json"
-    if not story.exists():
-        goal = load_goal(HERE / "goal.toml")
-        method = suited(goal)
-        drawing = load_spec(HERE / "spec.toml").drawing
-        painter = Painter(
-            load_pipeline(model_folder(MODEL_NAME)),
-            guidance=drawing.guidance,
-            steps=drawing.steps,
-            batch_size=drawing.batch_size,
-            dtype="bfloat16",
-        )
-        clock = _Clock(work / "seconds.json")
-        reader = load_reader(reader_folder())
-        done = repair(painter, reader, goal, method, work=work / "repair", progress=clock)
-        done.adapter.save(file, dialect="diffusers")
-        told = {
-            "seconds": clock.seconds,
-            "judged": done.pictures_judged,
-            "steps": done.losses[-1][0],
-            "tried": done.tried,
-            "losses": done.losses,
-            "shares": done.shares,
-        }
-        story.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
-    told = json.loads(story.read_text("utf-8"))
-    return Made(file, told["seconds"], told["judged"], told["steps"])
+def made(work: Path, remedy: str) -> Prepared:
+    """The remedy, made in `work` or found there; its cost counts every interrupted run."""
+    spec = load_spec(HERE / "spec.toml")
+    drawing = spec.drawing
+    painter = Painter(
+        load_pipeline(model_folder(MODEL_NAME)),
+        guidance=drawing.guidance,
+        steps=drawing.steps,
+        batch_size=drawing.batch_size,
+        dtype="bfloat16",
+    )
+    bench = Bench(painter, load_reader(reader_folder()), work / remedy, seed=spec.seed, progress=_progress)
+    return make(remedy, bench, load_goal(HERE / "goal.toml")).prepared
 
 
-def audited(work: Path, file: Path, n: int) -> Audited:
+def audited(work: Path, name: str, prepared: Prepared, n: int) -> Audited:
     """Findings of both arms; every picture is kept as evidence in `work`."""
-    adapter = Adapter.load(file)
     reader = load_reader(reader_folder())
     host = Host(load_pipeline(model_folder(MODEL_NAME)))
-    spec, kept = load_spec(HERE / "spec.toml"), load_spec(HERE / "kept.toml")
-    ways = Ways(host, spec.drawing, model=MODEL_NAME)
-    name = f"{adapter.fingerprint()[:12]}"
-    base, folded = ways.base(), ways.folded(adapter, name="repaired")
-    full = spec.model_copy(update={"n": n})
-    small, few = smaller(full, max(50, n // 5)), smaller(kept, max(40, n // 5))
-    told: Callable[[int, int, str], None] = _told
+    ways = Ways(host, load_spec(HERE / "spec.toml").drawing, model=MODEL_NAME)
+    adapters = prepared.treatment.adapters
+    if prepared.treatment.model is None and len(adapters) == 1 and adapters[0][1] == 1.0:
+        repaired = ways.folded(adapters[0][0], name="repaired")
+    else:
+        repaired = ways.treated(prepared.treatment, name="repaired")
+    base = ways.base()
+
+    def asked(which: str, pictures: int, *arms: Way, kind: str) -> Findings:
+        few = smaller(load_spec(HERE / f"{which}.toml"), pictures)
+        folder = work / f"audit-{which}-{kind}-{pictures}"
+        return run_audit(few, arms, measurer=reader, folder=folder, progress=_told)
+
+    def both(which: str, pictures: int) -> Both:
+        few = max(50, n // 20)
+        return Both(
+            asked(which, few, base, kind="base"), asked(which, max(40, pictures), repaired, kind=name)
+        )
+
     return Audited(
-        run_audit(full, [folded], measurer=reader, folder=work / f"repaired-{name}", progress=told),
-        run_audit(small, [base], measurer=reader, folder=work / "base", progress=told),
-        run_audit(few, [base, folded], measurer=reader, folder=work / f"kept-{name}", progress=told),
+        edited=both("spec", n),
+        partial=both("partial", 2 * n // 5),
+        exposure=both("exposure", 2 * n),
+        kept=asked("kept", max(40, n // 10), base, repaired, kind=name),
     )
+
+
+def _progress(stage: str, step: int, total: int, loss: float) -> None:
+    print(f"\r{stage}: {step} of {total}, loss {loss:.4f}", end="", file=sys.stderr, flush=True)
 
 
 def _told(done: int, total: int, arm: str) -> None:
     print(f"\raudit, {arm}: {done} of {total}", end="", file=sys.stderr, flush=True)
-
-
-class _Clock:
-    """Progress in words, and the seconds of all runs of a training together, kept in a file."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.before = float(json.loads(file.read_text("utf-8"))) if file.exists() else 0.0
-        self.started = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """So far."""
-        return self.before + time.monotonic() - self.started
-
-    def __call__(self, stage: str, step: int, total: int, loss: float) -> None:
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        self.file.write_text(json.dumps(self.seconds), "utf-8")
-        print(f"\r{stage}: {step} of {total}, loss {loss:.4f}", end="", file=sys.stderr, flush=True)

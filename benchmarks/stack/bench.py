@@ -13,6 +13,7 @@ import torch
 
 from counterpoise.diffusion.load import load_pipeline
 from counterpoise.diffusion.painter import Painter
+from counterpoise.files import whole
 from counterpoise.lora import Host
 from counterpoise.measure.heads import HeadReader, load_reader
 from counterpoise.world import MODEL_NAME, model_folder, reader_folder
@@ -116,7 +117,5 @@ class Bench:
 
 def write(file: Path, content: object) -> None:
     """JSON, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".tmp")
-    partial.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", "utf-8")
-    partial.replace(file)
+    with whole(file) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", "utf-8")

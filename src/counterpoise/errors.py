@@ -64,3 +64,12 @@ class StateError(CounterpoiseError):
     """A move that the host's present state does not allow. Exit 2."""
 
     exit_code = 2
+
+
+def shown(text: object, limit: int = 120) -> str:
+    """`text` made safe for one line of a terminal: control, bidi and invisible characters are escaped."""
+    raw = str(text)
+    cut = raw if len(raw) <= limit else f"{raw[:limit]}... ({len(raw)} characters)"
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in cut
+    )

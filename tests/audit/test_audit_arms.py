@@ -29,10 +29,14 @@ DRAWING = Drawing(guidance=2.0, steps=2, batch_size=4)
 class Louder:
     """A rewriting that depends on prompt and seed."""
 
-    identity = "louder 1"
+    def __init__(self, unwanted: str = "") -> None:
+        self.identity = "louder 1" + (f", without {unwanted}" if unwanted else "")
 
     def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[str]:
         return [f"a portrait of {p}" if s % 2 else p for p, s in zip(prompts, seeds, strict=True)]
+
+    def avoiding(self, negative: str) -> Louder:
+        return Louder(negative)
 
 
 @pytest.fixture
@@ -107,6 +111,8 @@ def test_a_rewritten_prompt_is_drawn_and_recorded_beside_the_one_that_was_asked(
     with enter() as draw:
         assert draw.sampler == ways.painter().sampler
         assert np.array_equal(draw(PROMPTS, SEEDS), ways.painter()(Louder()(PROMPTS, SEEDS), SEEDS))
+    unwanted, _ = ways.treated(Treatment(rewrite=Louder(), negative="own"), name="n", negative="beard")
+    assert unwanted.rewrite == "louder 1, without beard"  # the user's; not the remedy's own
     # The record, with the toy whose drawing the audit's own tests read.
     spec = toy_spec(n=2)
     rewriting = Rewriting(toy_draw, Louder())

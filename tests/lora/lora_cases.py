@@ -13,10 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from counterpoise.errors import CounterpoiseError, RefusedInputError
+from counterpoise.errors import CounterpoiseError, RefusedInputError, shown
 from counterpoise.lora import Adapter, LowRank
 from counterpoise.lora.layers import Layout, match_layers
-from counterpoise.lora.names import shown
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 

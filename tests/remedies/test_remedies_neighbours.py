@@ -6,7 +6,8 @@ import pytest
 
 from counterpoise.demo.run import questions
 from counterpoise.remedies.goal import Goal
-from counterpoise.remedies.neighbours import added, neighbours, parts, with_detail
+from counterpoise.remedies.neighbours import neighbours
+from counterpoise.remedies.partly import added, parts, with_detail
 
 
 @pytest.mark.parametrize(

@@ -207,3 +207,51 @@ def test_a_share_too_small_to_plan_is_refused() -> None:
     edit = Edit.model_validate({"neutral": "a boss", "attribute": "presentation", "variants": variants})
     with pytest.raises(UsageError, match="too small to plan"):
         Turns(edit, lot="")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "negative", "left"),
+    [
+        ("a picture of a boss", "female", {"man"}),
+        ("a picture of a boss", "blurry, a picture of a lady", {"man"}),
+        ("a picture of a boss", "a female boss", {"man"}),
+        ("a picture of a boss", "woman, man", set()),
+        ("a picture of a boss", "female hands", {"woman", "man"}),
+        ("a picture of a woman", "dark skin, deformed", {"pale", "tan"}),
+        ("a picture of a woman", "dark", {"pale", "tan"}),
+        ("a picture of a woman", "dark background", {"pale", "tan", "dark"}),
+        ("a picture of a woman", "", {"pale", "tan", "dark"}),
+    ],
+)
+def test_what_a_negative_prompt_names_is_never_asked_for(prompt: str, negative: str, left: set[str]) -> None:
+    rows = planner().avoiding(negative).plan([prompt] * 60, range(100, 160))
+    assert {value for row in rows for value in row.variant.values()} == left
+    if not left:
+        assert {(row.drawn, row.why) for row in rows} == {(prompt, "all unwanted")}
+    if left == {"pale", "tan"}:  # in the shares that they have beside each other
+        assert sum(row.variant["skin"] == "pale" for row in rows) == 40
+
+
+def test_a_clause_that_names_two_values_forbids_what_has_both() -> None:
+    cells = [(who, tone) for who in ("woman", "man") for tone in ("pale", "dark")]
+    said = {"woman": "female", "man": "male"}
+    variants = [
+        {
+            "phrase": f"a {said[who]} boss with {tone} skin",
+            "reads": {"presentation": who, "skin": tone},
+            "share": 0.25,
+        }
+        for who, tone in cells
+    ]
+    edit = {"neutral": "a boss", "attribute": ["presentation", "skin"], "variants": variants}
+    goal = Goal.model_validate({"templates": ["a picture of {}"], "edit": [edit]})
+    rows = (
+        Planner(goal, VALUES).avoiding("a man with dark skin").plan(["a picture of a boss"] * 30, range(30))
+    )
+    counts = Counter((row.variant["presentation"], row.variant["skin"]) for row in rows)
+    assert counts == {("woman", "pale"): 10, ("woman", "dark"): 10, ("man", "pale"): 10}
+
+
+def test_a_planner_says_in_its_identity_what_it_avoids() -> None:
+    assert planner().identity != planner().avoiding("female").identity
+    assert planner().avoiding("").identity == planner().identity

@@ -94,6 +94,10 @@ class Ways:
             return self._another(treatment, treatment.model, name=name, negative=negative)
         pushed = treatment.negative if treatment.push != 1.0 else ""
         usual = _listed(negative, "" if pushed else treatment.negative)
+        # The user's negative prompt, not a remedy's own, is what a rewriting must not ask for.
+        unwanted, rewrite = _listed(self.drawing.negative_prompt, negative), treatment.rewrite
+        if rewrite is not None and unwanted:
+            rewrite = rewrite.avoiding(unwanted)
         arm = Arm(
             name=name,
             model=self.model,
@@ -106,7 +110,7 @@ class Ways:
             dtype=self.dtype,
             pushed=pushed,
             push=treatment.push if pushed else 1.0,
-            rewrite=treatment.rewrite.identity if treatment.rewrite is not None else "",
+            rewrite=rewrite.identity if rewrite is not None else "",
         )
 
         @contextmanager
@@ -116,7 +120,7 @@ class Ways:
                     mounting = self.host.mounted(adapter, strength=strength, allow_extreme=self.allow_extreme)
                     stack.enter_context(mounting)
                 painter = self.painter(negative=usual, pushed=pushed, push=arm.push)
-                yield painter if treatment.rewrite is None else Rewriting(painter, treatment.rewrite)
+                yield painter if rewrite is None else Rewriting(painter, rewrite)
 
         return arm, enter
 

@@ -157,8 +157,7 @@ def _write(adapter: Adapter, out: Path, *, dialect: str, report: dict[str, Any],
 
 
 def _options(given: list[str]) -> dict[str, float]:
-    from counterpoise.errors import UsageError
-    from counterpoise.lora.names import shown
+    from counterpoise.errors import UsageError, shown
 
     found: dict[str, float] = {}
     for text in given:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Column, Table
 from rich.text import Text
 
-from counterpoise.lora.names import shown
+from counterpoise.errors import shown
 
 if TYPE_CHECKING:
     from counterpoise.lora.algebra import Interference

@@ -58,13 +58,16 @@ class Drawer(Protocol):
 class Rewrite(Protocol):
     """Turns prompts into the prompts that are drawn, one for each; row i depends on its own prompt and seed.
 
-    identity: says all that the rewriting depends on, as it stands in the arm's record.
+    identity: says all that the rewriting depends on, as it stands in the arm's record. avoiding: the same
+    rewriting where a negative prompt acts beside it, which it must not contradict.
     """
 
     @property
     def identity(self) -> str: ...
 
     def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[str]: ...
+
+    def avoiding(self, negative: str) -> Rewrite: ...
 
 
 @final

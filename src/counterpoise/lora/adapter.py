@@ -13,11 +13,11 @@ from typing import final
 
 import torch
 
-from counterpoise.errors import UsageError
+from counterpoise.errors import UsageError, shown
 from counterpoise.lora.dialects import DIALECTS, RESERVED_METADATA, read, write
 from counterpoise.lora.kinds import LowRank, is_update
 from counterpoise.lora.match import matched_layers
-from counterpoise.lora.names import key_fault, nearest, shown
+from counterpoise.lora.names import key_fault, nearest
 from counterpoise.lora.update import Update
 
 

@@ -21,7 +21,7 @@ from typing import BinaryIO, NamedTuple
 
 import torch
 
-from counterpoise.errors import CounterpoiseError, EnvironmentLackError, RefusedInputError, UsageError
+from counterpoise.errors import CounterpoiseError, EnvironmentLackError, RefusedInputError, UsageError, shown
 from counterpoise.lora.adapter import Adapter
 from counterpoise.lora.container import DTYPES
 from counterpoise.lora.fit import check_strength
@@ -29,7 +29,7 @@ from counterpoise.lora.folding import check_finite
 from counterpoise.lora.header import Header, Slot, opened, read_header, refuse
 from counterpoise.lora.kinds import LowRank, parted
 from counterpoise.lora.lowrank import FACTOR_DTYPES
-from counterpoise.lora.names import nearest, shown
+from counterpoise.lora.names import nearest
 from counterpoise.lora.norms import delta_norm, is_extreme
 from counterpoise.lora.stack import Entries, Entry, dense_update, stacked
 from counterpoise.lora.update import Update

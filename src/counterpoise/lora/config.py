@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from counterpoise.errors import shown
 from counterpoise.lora.header import refuse
-from counterpoise.lora.names import shown
 from counterpoise.lora.update import Update, is_finite_number
 
 _OFF: tuple[object, ...] = (None, False, {}, [], "")

@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from counterpoise.errors import shown
 from counterpoise.lora.header import Header, refuse
-from counterpoise.lora.names import shown
 
 DTYPES: Mapping[str, torch.dtype] = {
     "F64": torch.float64,

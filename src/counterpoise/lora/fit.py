@@ -11,12 +11,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from counterpoise.errors import RefusedInputError, UsageError
+from counterpoise.errors import RefusedInputError, UsageError, shown
 from counterpoise.lora.adapter import Adapter
 from counterpoise.lora.dialects.spellings import is_open
 from counterpoise.lora.kinds import Full
 from counterpoise.lora.layers import NORM, Layout, Site, join, module_fault, site_fault
-from counterpoise.lora.names import ADAPTER_NAME_RULE, is_adapter_name, nearest, shown
+from counterpoise.lora.names import ADAPTER_NAME_RULE, is_adapter_name, nearest
 from counterpoise.lora.norms import delta_norm, is_extreme
 from counterpoise.lora.update import Update, is_finite_number
 

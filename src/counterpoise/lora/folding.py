@@ -17,12 +17,11 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
-from counterpoise.errors import StateError, UsageError
+from counterpoise.errors import StateError, UsageError, shown
 from counterpoise.lora.compiled.rows import ChangedError, Rows, Sums, Whole, usable, write
 from counterpoise.lora.correction import Correction, Differences
 from counterpoise.lora.correction_codes import Codes, CodeWriter
 from counterpoise.lora.lowrank import LowRank
-from counterpoise.lora.names import shown
 from counterpoise.lora.stack import Entries, acts, dense_rest, needs_base, stacked, wide_enough
 from counterpoise.lora.threads import torch_threads
 from counterpoise.lora.update import Update

@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from counterpoise.errors import UsageError
-from counterpoise.lora.names import shown
+from counterpoise.errors import UsageError, shown
 
 Spans = tuple[tuple[str, int, float], ...]  # name, rank and mounted strength of a stack's entries, in order
 

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
-from counterpoise.errors import RefusedInputError
-from counterpoise.lora.names import key_fault, shown
+from counterpoise.errors import RefusedInputError, shown
+from counterpoise.lora.names import key_fault
 
 LARGEST_HEADER = 32 * 2**20
 # A mixture-of-experts adapter has some 36,000 tensors; decoding millions would take seconds and gigabytes.

@@ -17,7 +17,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from counterpoise.errors import EnvironmentLackError, StateError, UsageError
+from counterpoise.errors import EnvironmentLackError, StateError, UsageError, shown
 from counterpoise.lora.adapter import Adapter
 from counterpoise.lora.fit import (
     check_extreme,
@@ -32,7 +32,7 @@ from counterpoise.lora.gates import Clock, check_mask
 from counterpoise.lora.layers import Layout, roots
 from counterpoise.lora.lowrank import LowRank
 from counterpoise.lora.moves import Mount, Record, carry_out, check_unchanged, plan
-from counterpoise.lora.names import nearest, shown
+from counterpoise.lora.names import nearest
 from counterpoise.lora.paging import Pager
 from counterpoise.lora.weights import model_digest
 

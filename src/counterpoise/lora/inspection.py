@@ -18,10 +18,10 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from counterpoise.errors import shown
 from counterpoise.lora.dialects import read
 from counterpoise.lora.dialects.metadata import PROVENANCE, family
 from counterpoise.lora.match import NameIndex, near
-from counterpoise.lora.names import shown
 from counterpoise.lora.norms import delta_norm, is_extreme
 from counterpoise.lora.update import Update
 

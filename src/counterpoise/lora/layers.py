@@ -15,9 +15,9 @@ from typing import Any, final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from counterpoise.errors import UsageError
+from counterpoise.errors import UsageError, shown
 from counterpoise.lora.lowrank import FACTOR_DTYPES
-from counterpoise.lora.names import nearest, shown
+from counterpoise.lora.names import nearest
 
 # What the hidden values between down and up are multiplied by, broadcast against them; None for nothing.
 Gate = Callable[[Tensor], Tensor] | None

@@ -12,11 +12,11 @@ from typing import final
 
 from torch import nn
 
-from counterpoise.errors import RefusedInputError
+from counterpoise.errors import RefusedInputError, shown
 from counterpoise.lora.dialects.grammar import flat
 from counterpoise.lora.dialects.spellings import FLAT_PREFIXES, flat_prefix, split_component
 from counterpoise.lora.layers import Layout, roots
-from counterpoise.lora.names import nearest, shown
+from counterpoise.lora.names import nearest
 from counterpoise.lora.update import Update
 
 # transformers 5 dropped this part of CLIP's paths, files have it.

@@ -16,7 +16,7 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
-from counterpoise.errors import StateError
+from counterpoise.errors import StateError, shown
 from counterpoise.lora.adapter import Adapter
 from counterpoise.lora.compiled.rows import ChangedError, Rows, reachable
 from counterpoise.lora.folding import (
@@ -34,7 +34,6 @@ from counterpoise.lora.folding import (
 from counterpoise.lora.gates import Gates
 from counterpoise.lora.kinds import parted
 from counterpoise.lora.layers import Site, join
-from counterpoise.lora.names import shown
 from counterpoise.lora.stack import Entries, Entry, StackAtWork, low_rank_where_exact
 from counterpoise.lora.threads import together
 from counterpoise.lora.update import Update

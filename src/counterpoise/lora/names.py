@@ -7,18 +7,11 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 
+from counterpoise.errors import shown
+
 LONGEST_KEY = 512
 _ADAPTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 ADAPTER_NAME_RULE = "1 to 64 letters, digits, '_' or '-', beginning with a letter or digit"
-
-
-def shown(text: object, limit: int = 120) -> str:
-    """`text` made safe for one line of a terminal: control, bidi and invisible characters are escaped."""
-    raw = str(text)
-    cut = raw if len(raw) <= limit else f"{raw[:limit]}... ({len(raw)} characters)"
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in cut
-    )
 
 
 def key_fault(key: str) -> str | None:

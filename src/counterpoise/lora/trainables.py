@@ -15,7 +15,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from counterpoise.errors import StateError, UsageError
+from counterpoise.errors import StateError, UsageError, shown
 from counterpoise.lora.acting import Acting
 from counterpoise.lora.adapter import Adapter
 from counterpoise.lora.factors import INITS, Factors
@@ -25,7 +25,7 @@ from counterpoise.lora.kinds.dora import DoRA
 from counterpoise.lora.layers import Layout, match_layers, roots
 from counterpoise.lora.learning import added, replaced, row_lengths
 from counterpoise.lora.lowrank import LowRank, check_rank
-from counterpoise.lora.names import nearest, shown
+from counterpoise.lora.names import nearest
 from counterpoise.lora.update import Update, is_finite_number
 
 

@@ -15,9 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from counterpoise.errors import RefusedInputError, UsageError
-from counterpoise.lora.atomic import write_atomic
-from counterpoise.lora.names import shown
+from counterpoise.errors import RefusedInputError, UsageError, shown
+from counterpoise.files import write_atomic
 
 
 def save_state(path: Path, modules: nn.Module, optimizer: Any, state: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from counterpoise.audit import Claim, Drift, Finding
 from counterpoise.audit.results import Reached
+from counterpoise.files import whole
 from counterpoise.remedies import table
 from counterpoise.remedies.estimate import told
 from counterpoise.remedies.making import write_whole
@@ -37,9 +38,8 @@ def write_card(outcome: Outcome) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
     file = outcome.tried[-1].made.file if outcome.tried else None
     if file is not None:
-        unfinished = out / f"{ADAPTER}.tmp"
-        shutil.copyfile(file, unfinished)
-        unfinished.replace(out / ADAPTER)
+        with whole(out / ADAPTER) as unfinished:
+            shutil.copyfile(file, unfinished)
     content = card_of(outcome)
     write_whole(out / CARD, json.dumps(content, indent=2, sort_keys=True) + "\n")
     write_whole(out / MARKDOWN, "\n".join(markdown(content)) + "\n")

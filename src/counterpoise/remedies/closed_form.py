@@ -21,6 +21,7 @@ from typing import final
 
 import numpy as np
 
+from counterpoise.files import whole
 from counterpoise.lora import Adapter, Host
 from counterpoise.remedies.cross_attention import moved
 from counterpoise.remedies.directions import (
@@ -271,8 +272,6 @@ def _kept(file: Path, make: Callable[[], list[list[int]]]) -> list[list[int]]:
         saved: list[list[int]] = json.loads(file.read_text("utf-8"))
         return saved
     made_now = make()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(made_now), "utf-8")
-    unfinished.replace(file)
+    with whole(file) as unfinished:
+        unfinished.write_text(json.dumps(made_now), "utf-8")
     return made_now

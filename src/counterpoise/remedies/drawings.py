@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from counterpoise.errors import UsageError
+from counterpoise.files import whole
 from counterpoise.remedies.captions import check_phrases, leaves_open, stated_in
 from counterpoise.remedies.goal import Edit, Goal
 from counterpoise.world.autoencoder import encode
@@ -234,9 +235,7 @@ def _chunk(part: Sequence[Item], pipeline: Any, *, cache: Path, look: Look) -> t
     file = cache / f"{hashlib.sha256(told.encode()).hexdigest()[:20]}.pt"
     if not file.exists():
         pictures = np.stack([draw(item.person, np.random.default_rng(item.seed)) for item in part])
-        cache.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".tmp")
-        torch.save(encode(pipeline.vae, look(pictures)), partial)
-        partial.replace(file)
+        with whole(file) as unfinished:
+            torch.save(encode(pipeline.vae, look(pictures)), unfinished)
     latents: torch.Tensor = torch.load(file, weights_only=True)
     return latents

@@ -10,7 +10,8 @@ A goal is a TOML file; phrases fill the {} of templates:
     attribute = "skin"
     variants = [{ phrase = "a woman with pale skin", reads = "pale", share = 0.5 }, ...]
 
-Words for {named} slots, edits of several attributes and their joint targets: see `wording`.
+Words for {named} slots, edits of several attributes and their joint targets: see `wording`. With
+`partial = "follow"` a prompt that says a part of a variant is repaired too: see `following`.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any, Literal, NamedTuple, final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from counterpoise.errors import UsageError
+from counterpoise.remedies.following import followed
 from counterpoise.remedies.wording import written_out
 
 
@@ -137,7 +139,9 @@ class Goal(_Strict):
     """Edits over the templates that the repair may see, and the phrases that must stay as they are.
 
     details: what else can be said of a picture ("wearing glasses"): said of the variants, it makes neighbours
-    that must stay as they are. Slots are written out: a Goal holds none.
+    that must stay as they are. partial: what a prompt that says a part of a variant ("a female boss") is to
+    be: kept as it is, or following the edit, the mixture of the variants that say as much. Slots are written
+    out, and what follows is among the edits.
     """
 
     templates: tuple[str, ...] = Field(min_length=1)
@@ -145,11 +149,15 @@ class Goal(_Strict):
     edits: tuple[Edit, ...] = Field(min_length=1, alias="edit")
     keep: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
+    partial: Literal["keep", "follow"] = "keep"
 
     @model_validator(mode="before")
     @classmethod
     def _written_out(cls, raw: Any) -> Any:
-        return written_out(raw) if isinstance(raw, Mapping) else raw
+        if not isinstance(raw, Mapping):
+            return raw
+        written = written_out(raw)
+        return followed(written) if written.get("partial") == "follow" else written
 
     @model_validator(mode="after")
     def _consistent(self) -> Goal:

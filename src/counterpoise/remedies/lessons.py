@@ -17,6 +17,7 @@ import torch
 
 from counterpoise.diffusion.painter import Painter
 from counterpoise.diffusion.record import Trajectories, join, record
+from counterpoise.files import whole
 from counterpoise.remedies.coupling import (
     POOLED,
     SEARCHED,
@@ -234,7 +235,5 @@ def _even(parts: int, coupling: Coupling) -> tuple[int, ...]:
 
 
 def _save(tensors: dict[str, torch.Tensor], file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".tmp")
-    torch.save(tensors, partial)
-    partial.replace(file)
+    with whole(file) as unfinished:
+        torch.save(tensors, unfinished)

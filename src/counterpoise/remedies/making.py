@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, final
 
 from counterpoise.errors import UsageError
+from counterpoise.files import whole
 from counterpoise.lora import Adapter, Host
 from counterpoise.remedies import table
 from counterpoise.remedies.goal import Goal
@@ -111,10 +112,8 @@ def settings_of(named: str, bench: Bench, goal: Goal) -> dict[str, Any]:
 
 def write_whole(file: Path, text: str) -> None:
     """Write a file so that a kill leaves the old one or the new."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f"{file.name}.tmp")
-    unfinished.write_text(text, "utf-8")
-    unfinished.replace(file)
+    with whole(file) as unfinished:
+        unfinished.write_text(text, "utf-8")
 
 
 def _alone(treatment: Treatment) -> bool:

@@ -17,13 +17,13 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 
 from counterpoise.diffusion.painter import Painter
 from counterpoise.errors import UsageError
+from counterpoise.files import whole
 from counterpoise.remedies.goal import Edit, Goal
 from counterpoise.remedies.phrases import told_apart, without_ends
 from counterpoise.remedies.treatment import Bench, Cost, Effort, Prepared, Treatment
@@ -275,12 +275,6 @@ def _seen(
         read += [{name: one.value for name, one in row.items()} for row in bench.measurer(pictures)]
         bench.progress(f"negative {push:g}", len(read), len(asked), float("nan"))
     found = {"read": read, "moved": moved / 255 / len(asked)}
-    _keep(file, found)
+    with whole(file) as unfinished:
+        unfinished.write_text(json.dumps(found), "utf-8")
     return found
-
-
-def _keep(file: Path, found: Mapping[str, Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(found), "utf-8")
-    unfinished.replace(file)

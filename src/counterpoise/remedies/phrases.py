@@ -87,22 +87,34 @@ def added_words(edit: Edit) -> frozenset[str]:
     return frozenset(every) - set(words_of(edit.neutral)) - FUNCTION_WORDS
 
 
-def lexicon(
+def naming(
     edit: Edit, values: Mapping[str, tuple[str, ...]], *, also: Mapping[str, Mapping[str, tuple[str, ...]]]
-) -> dict[str, str]:
-    """word, or several with blanks between -> the attribute that it states, in lower case.
+) -> dict[str, dict[str, frozenset[str]]]:
+    """attribute -> value -> words that say it, or several with blanks between, in lower case.
 
     From the edit's phrases, the judge's `values` of its attributes, words of the same meaning (`SAME`), and
     `also`: attribute -> value -> other words for it.
     """
-    found: dict[str, str] = {}
+    found: dict[str, dict[str, frozenset[str]]] = {}
     for attribute in edit.attributes:
         by_value = value_words(edit, attribute)
+        found[attribute] = {}
         for value in dict.fromkeys([*by_value, *values.get(attribute, ())]):
             words = set(by_value.get(value, ())) | {" ".join(words_of(value))}
             words |= {" ".join(words_of(own)) for own in also.get(attribute, {}).get(value, ())}
             words |= {word for same in SAME if same & words for word in same}
-            found |= dict.fromkeys(sorted(words - {""} - FUNCTION_WORDS), attribute)
+            found[attribute][value] = frozenset(words - {""} - FUNCTION_WORDS)
+    return found
+
+
+def lexicon(
+    edit: Edit, values: Mapping[str, tuple[str, ...]], *, also: Mapping[str, Mapping[str, tuple[str, ...]]]
+) -> dict[str, str]:
+    """word -> the attribute that it states, of `naming`'s words and all that a variant says besides."""
+    found: dict[str, str] = {}
+    for attribute, by_value in naming(edit, values, also=also).items():
+        for words in by_value.values():
+            found |= dict.fromkeys(sorted(words), attribute)
     for word in sorted(added_words(edit)):
         found.setdefault(word, "said by a variant")
     return found

@@ -1,10 +1,10 @@
 """A planner for pictures of one person: it rewrites a neutral prompt into one explicit variant an image.
 
 Comes in: a goal, prompts, seeds. Goes out: prompts to be drawn. Over a run the variants come in the goal's
-exact shares: after every picture each has had its share, give or take less than one (Tijdeman's
-theorem, see `stats.quota`). What the user
-has said is never overridden, and a prompt that the goal does not know stays as it is. The model's own
-association no longer decides what was left unsaid; nothing in the model changes.
+exact shares: after every picture each has had its share, give or take less than one (Tijdeman's theorem, see
+`stats.quota`). What the user has said is never overridden, in a prompt or in a negative prompt, and a prompt
+that the goal does not know stays as it is. The model's own association no longer decides what was left
+unsaid; nothing in the model changes.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from types import MappingProxyType
 from typing import Literal, final
 
 from counterpoise.errors import UsageError
+from counterpoise.remedies.avoided import avoided
 from counterpoise.remedies.goal import Edit, Goal
-from counterpoise.remedies.phrases import lexicon, words_of
+from counterpoise.remedies.phrases import lexicon, naming, words_of
 from counterpoise.remedies.treatment import Bench, Cost, Effort, Prepared, Treatment
 from counterpoise.stats.quota import safe_next
 
 Values = Mapping[str, tuple[str, ...]]
 Words = Mapping[str, Mapping[str, tuple[str, ...]]]
-Why = Literal["planned", "stated", "unknown", "several phrases"]
+Why = Literal["planned", "stated", "unknown", "several phrases", "all unwanted"]
 _NO_WORDS: Words = MappingProxyType({})
 # What may follow a phrase that is the whole of a person: punctuation, the end, or more about them.
 _FOLLOWS = frozenset(
@@ -73,11 +74,19 @@ class Planner:
 
     values: attribute -> values as the judge names them; also: attribute -> value -> the user's other words
     for it. Prompts have sequences of their own, so that the pictures of one seed are not all one variant.
+    negative: a negative prompt, whose variants are left out; the others keep their shares among themselves.
     """
 
-    def __init__(self, goal: Goal, values: Values, *, seed: int = 0, also: Words = _NO_WORDS) -> None:
+    def __init__(
+        self, goal: Goal, values: Values, *, seed: int = 0, also: Words = _NO_WORDS, negative: str = ""
+    ) -> None:
         self.goal = goal
         self.seed = seed
+        self.negative = negative
+        self._words = values, also
+        self._wanted = [
+            _without(edit, avoided(edit, naming(edit, values, also=also), negative)) for edit in goal.edits
+        ]
         self._lexicons = [lexicon(edit, values, also=also) for edit in goal.edits]
         self._known = {
             template.format(edit.neutral): _Found(i, template.partition("{}")[0], template.partition("{}")[2])
@@ -92,7 +101,13 @@ class Planner:
         edits = [edit.model_dump(mode="json") for edit in self.goal.edits]
         rests_on = json.dumps([edits, sorted(self._known), self._lexicons], sort_keys=True)
         digest = hashlib.sha256(rests_on.encode()).hexdigest()
-        return f"planner 1, one person, quota from seed {self.seed}, goal {digest}"
+        unwanted = f", without {self.negative!r}" if self.negative else ""
+        return f"planner 2, one person, quota from seed {self.seed}, goal {digest}{unwanted}"
+
+    def avoiding(self, negative: str) -> Planner:
+        """The planner that leaves out what a negative prompt names."""
+        values, also = self._words
+        return Planner(self.goal, values, seed=self.seed, also=also, negative=negative)
 
     def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[str]:
         """The prompts to be drawn."""
@@ -120,7 +135,9 @@ class Planner:
     def _row(self, prompt: str, found: _Found, *, turn: tuple[str, int]) -> Planned:
         if found.why != "planned":
             return Planned(prompt, prompt, why=found.why, word=found.word)
-        edit, (sequence, place) = self.goal.edits[found.edit], turn
+        edit, (sequence, place) = self._wanted[found.edit], turn
+        if edit is None:
+            return Planned(prompt, prompt, why="all unwanted", word=self.negative)
         turns = self._turns.get((found.edit, sequence))
         if turns is None:
             turns = self._turns[found.edit, sequence] = Turns(edit, lot=sequence)
@@ -213,6 +230,16 @@ class _Cycle:
             if left < 0:
                 return index
         return may[-1]
+
+
+def _without(edit: Edit, unwanted: frozenset[int]) -> Edit | None:
+    """The edit without some variants, the others' shares in proportion; None where none is left."""
+    kept = [variant for i, variant in enumerate(edit.variants) if i not in unwanted]
+    if len(kept) == len(edit.variants):
+        return edit
+    total = sum(variant.share for variant in kept)
+    shared = tuple(variant.model_copy(update={"share": variant.share / total}) for variant in kept)
+    return edit.model_copy(update={"variants": shared}) if kept else None
 
 
 def _inside(match: re.Match[str], other: re.Match[str]) -> bool:

@@ -15,7 +15,7 @@ from counterpoise.audit import AuditSpec, make_spec
 from counterpoise.audit.spec import KINDS, Drawing
 from counterpoise.errors import UsageError
 from counterpoise.remedies.goal import Edit, Goal
-from counterpoise.remedies.neighbours import added
+from counterpoise.remedies.partly import added
 
 SEED = 9_200_000
 

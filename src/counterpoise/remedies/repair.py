@@ -16,6 +16,7 @@ from typing import final
 
 from counterpoise.diffusion.painter import Painter
 from counterpoise.errors import UsageError
+from counterpoise.files import whole
 from counterpoise.lora import Adapter, Host
 from counterpoise.measure.reading import Measurer
 from counterpoise.remedies.choose import Tried, choose
@@ -26,7 +27,8 @@ from counterpoise.remedies.goal import Edit, Goal
 from counterpoise.remedies.lessons import Lessons, Library, Shares, StageProgress, goal_shares
 
 AUDIT_SEED = 5_000_000
-RARE = 10  # pictures that an edit's rarest value is expected in, at the least
+TRIED = 24  # edits that ranks and strengths are judged on; of more, every so-many-th
+RARE = 1.25  # times the readings of a cell: pictures that an edit's rarest value is expected in, at the least
 
 
 @final
@@ -101,14 +103,18 @@ def repair(
         losses += [(done + step, loss) for step, loss in log]
     tried: tuple[Tried, ...] = ()
     if method.ranks or method.strengths:
-        last = _look(painter, measurer, goal, method, readings=method.readings, round_=method.corrections)
+        few = range(0, len(goal.edits), -(-len(goal.edits) // TRIED))
+        some = goal.model_copy(update={"edits": tuple(goal.edits[i] for i in few)})
+        taught = replace(lessons, couplings=tuple(lessons.couplings[i] for i in few))
+        own = [shares[i] for i in few]
+        last = _look(painter, measurer, some, method, readings=method.readings, round_=method.corrections)
 
         def tries(other: Adapter, name: str) -> list[list[float]]:
             progress(f"rank and strength {name}", 0, 1, float("nan"))
-            return _kept(work / f"try-{name}.json", partial(last, other, lessons, shares))
+            return _kept(work / f"try-{name}.json", partial(last, other, taught, own))
 
-        adapter, tried = choose(goal, adapter, tries, ranks=method.ranks, strengths=method.strengths)
-        judged += len(tried) * sum(pictures(measurer, edit, method.readings) for edit in goal.edits)
+        adapter, tried = choose(some, adapter, tries, ranks=method.ranks, strengths=method.strengths)
+        judged += len(tried) * sum(pictures(measurer, edit, method.readings) for edit in some.edits)
     return Repair(adapter, tuple(losses), shares, judged, time.monotonic() - started, tried)
 
 
@@ -216,7 +222,7 @@ def pictures(measurer: Measurer, edit: Edit, readings: int) -> int:
         return readings * len(measurer.attributes[edit.attributes[0]])
     rarest = min((share for name in edit.claimed for share in edit.target(name).values()), default=1.0)
     cells = {tuple(edit.cell(variant).items()) for variant in edit.variants}
-    return max(round(RARE / rarest), readings * len(cells))
+    return max(round(RARE * readings / rarest), readings * len(cells))
 
 
 def _kept(file: Path, make: Callable[[], list[list[float]]]) -> list[list[float]]:
@@ -225,7 +231,6 @@ def _kept(file: Path, make: Callable[[], list[list[float]]]) -> list[list[float]
         saved: list[list[float]] = json.loads(file.read_text("utf-8"))
         return saved
     made = make()
-    unfinished = file.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(made), "utf-8")
-    unfinished.replace(file)
+    with whole(file) as unfinished:
+        unfinished.write_text(json.dumps(made), "utf-8")
     return made

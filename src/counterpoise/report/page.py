@@ -6,9 +6,7 @@ hostile text literally: every value passes `visible` and then Jinja's escaping o
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from base64 import b64encode
 from hashlib import sha256
 from importlib.resources import files
@@ -18,7 +16,8 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from counterpoise.errors import EnvironmentLackError, UsageError
+from counterpoise.errors import UsageError
+from counterpoise.files import write_atomic
 from counterpoise.report import palette
 from counterpoise.report.answers import contrasts_table, drifts_table, judge_tables, reached_table
 from counterpoise.report.charts import curve
@@ -47,28 +46,7 @@ def write_report(data: ReportData, path: Path) -> None:
         raise UsageError(
             f"report: {path} is a folder; expected a file such as {path}/report.html", code="E_PATH"
         )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, page)
-    except OSError as error:
-        raise EnvironmentLackError(
-            f"report: cannot write {path}: {error.strerror}; choose another folder or free space",
-            code="E_WRITE",
-        ) from error
-
-
-def _replace(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide the report from colleagues
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_atomic(path, [page])
 
 
 def report_html(data: ReportData) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from counterpoise.errors import RefusedInputError, UsageError
+from counterpoise.files import write_atomic
 from counterpoise.measure.cards import make_card, read_text
 from counterpoise.scenes.plan import Plan, check_plan
-from counterpoise.scenes.state import write_whole
 
 KEYWORD = "counterpoise-scene"
 MAX_BYTES = 4_000_000
@@ -29,7 +29,7 @@ def plan_json(plan: Plan) -> str:
 
 def save_plan(path: Path, plan: Plan) -> None:
     """Write the plan whole or not at all; EnvironmentLackError E_WRITE if the disk refuses."""
-    write_whole(path, plan_json(plan).encode("utf-8"))
+    write_atomic(path, [plan_json(plan).encode("utf-8")])
 
 
 def load_plan(path: Path) -> Plan:

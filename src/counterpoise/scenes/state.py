@@ -5,8 +5,6 @@ JSON file.
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,7 +14,8 @@ from typing import Literal, final
 
 from pydantic import Field
 
-from counterpoise.errors import EnvironmentLackError, UsageError
+from counterpoise.errors import UsageError
+from counterpoise.files import write_atomic
 from counterpoise.measure.cards import Card, load_json
 
 Cell = tuple[str, ...]
@@ -128,26 +127,7 @@ def save_state(path: Path, state: QuotaState, *, before: QuotaState) -> None:
                 code="E_SCENE_STATE",
                 file=str(path),
             )
-    write_whole(path, json.dumps(state.model_dump(), ensure_ascii=False, allow_nan=False).encode() + b"\n")
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write one file, the old bytes or the new; EnvironmentLackError E_WRITE if the disk refuses."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise EnvironmentLackError(
-            f"{path}: cannot be written ({error.strerror or error}); check space and permissions",
-            code="E_WRITE",
-            file=str(path),
-        ) from error
+    write_atomic(path, [json.dumps(state.model_dump(), ensure_ascii=False, allow_nan=False).encode(), b"\n"])
 
 
 def _targets(units: Sequence[Unit]) -> dict[str, dict[str, str]]:

@@ -16,6 +16,7 @@ from typing import final
 
 import numpy as np
 
+from counterpoise.files import whole
 from counterpoise.world.drawing import SIZE, draw
 from counterpoise.world.grammar import sample
 from counterpoise.world.table import load_table
@@ -71,9 +72,8 @@ def make_dataset(
                 progress(i + 1, chunks)
         images.flush()
         np.save(labels_file, np.concatenate(labels))
-        partial = done.with_suffix(".tmp")
-        partial.write_text(json.dumps(captions), "utf-8")
-        os.replace(partial, done)
+        with whole(done) as unfinished:
+            unfinished.write_text(json.dumps(captions), "utf-8")
     return DataSet(
         captions=json.loads(done.read_text("utf-8")),
         labels=np.load(labels_file),

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
+from counterpoise.files import whole
 from counterpoise.lora.training import Schedule
 from counterpoise.world import model as parts
 from counterpoise.world.autoencoder import encode, psnr, train_vae
@@ -239,9 +240,8 @@ class Workshop:
     def _latents(self, data: DataSet, vae: AutoencoderKL) -> torch.Tensor:
         file = self.work / "latents.pt"
         if not file.exists():
-            partial = file.with_suffix(".tmp")
-            torch.save(encode(vae, data.images), partial)
-            partial.replace(file)
+            with whole(file) as unfinished:
+                torch.save(encode(vae, data.images), unfinished)
         latents: torch.Tensor = torch.load(file, weights_only=True)
         return latents
 

@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
+from counterpoise.files import whole
 from counterpoise.world.autoencoder import encode
 from counterpoise.world.table import load_table
 from counterpoise.world.team import Team, draw_team, sample_team
@@ -80,6 +81,5 @@ def _keep(file: Path, captions: list[str], latents: torch.Tensor) -> None:
         (file.with_suffix(".pt"), lambda path: torch.save(latents.half(), path)),
         (file, lambda path: path.write_text(json.dumps(captions), "utf-8")),
     ):
-        partial: Any = target.with_suffix(target.suffix + ".tmp")
-        write(partial)
-        os.replace(partial, target)
+        with whole(target) as unfinished:
+            write(unfinished)

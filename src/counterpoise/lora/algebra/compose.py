@@ -15,7 +15,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from counterpoise.errors import UsageError
+from counterpoise.errors import UsageError, shown
 from counterpoise.lora.adapter import Adapter
 from counterpoise.lora.algebra.core import (
     Layer,
@@ -33,7 +33,7 @@ from counterpoise.lora.algebra.merges.result import Result, Solved
 from counterpoise.lora.algebra.report import Kept, overall
 from counterpoise.lora.algebra.sketch import leading
 from counterpoise.lora.lowrank import LowRank
-from counterpoise.lora.names import nearest, shown
+from counterpoise.lora.names import nearest
 from counterpoise.lora.threads import together, torch_threads
 
 

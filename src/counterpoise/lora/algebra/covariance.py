@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from counterpoise.errors import UsageError
+from counterpoise.errors import UsageError, shown
 from counterpoise.lora.algebra.core import right
 from counterpoise.lora.algebra.members import Members, factors_of, label
 from counterpoise.lora.layers import all_modules, layer_fault
-from counterpoise.lora.names import nearest, shown
+from counterpoise.lora.names import nearest
 
 
 def input_covariances(

@@ -15,7 +15,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from counterpoise.errors import UsageError
+from counterpoise.errors import UsageError, shown
 from counterpoise.lora.adapter import Adapter
 from counterpoise.lora.algebra.core import as_update, generator_for
 from counterpoise.lora.algebra.members import check_count, check_seed, check_share, provenance
@@ -23,7 +23,7 @@ from counterpoise.lora.algebra.report import Kept, overall
 from counterpoise.lora.algebra.sketch import leading, leading_energy
 from counterpoise.lora.algebra.states import State, state_of
 from counterpoise.lora.lowrank import LowRank
-from counterpoise.lora.names import nearest, shown
+from counterpoise.lora.names import nearest
 
 WEIGHT = ".weight"
 # Names under which a bare file keeps tables, not matrices: transformers' and GPT-2's own names. (A file

@@ -7,13 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-from counterpoise.errors import UsageError
+from counterpoise.errors import UsageError, shown
 from counterpoise.lora.adapter import Adapter
 from counterpoise.lora.algebra.core import Layer
 from counterpoise.lora.dialects.spellings import COMPONENTS
 from counterpoise.lora.fit import check_reach, check_strength
 from counterpoise.lora.lowrank import LowRank
-from counterpoise.lora.names import shown
 from counterpoise.lora.update import Update
 
 PROVENANCE = "counterpoise.provenance"

@@ -15,11 +15,10 @@ from typing import final
 
 from torch import Tensor, nn
 
-from counterpoise.errors import UsageError
+from counterpoise.errors import UsageError, shown
 from counterpoise.lora.container import read_tensor
 from counterpoise.lora.header import opened, read_header, refuse
 from counterpoise.lora.layers import all_modules, join, layer_fault, roots
-from counterpoise.lora.names import shown
 
 
 @final

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from counterpoise.errors import shown
 from counterpoise.lora.config import layer_alphas
 from counterpoise.lora.header import Header, opened, refuse, strict_json
-from counterpoise.lora.names import shown
 
 # The header fields that belong to the container, not to the adapter's own metadata.
 CONFIG_FIELD = "lora_adapter_metadata"

@@ -15,9 +15,9 @@ from typing import BinaryIO
 
 from torch import Tensor
 
+from counterpoise.errors import shown
 from counterpoise.lora.container import header_bytes, tensor_bytes
 from counterpoise.lora.header import Header
-from counterpoise.lora.names import shown
 
 MODEL_HASH = "sshs_model_hash"
 LEGACY_HASH = "sshs_legacy_hash"

@@ -12,14 +12,13 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from counterpoise.errors import UsageError
+from counterpoise.errors import UsageError, shown
 from counterpoise.lora.dialects.grammar import Grammar, flat
 from counterpoise.lora.dialects.metadata import family
 from counterpoise.lora.dialects.models import BFL, SGM
 from counterpoise.lora.dialects.spellings import is_open, split_component, understood
 from counterpoise.lora.kinds import Embedding, Full, LowRank, plain
 from counterpoise.lora.kinds.rows import fused, take_rows
-from counterpoise.lora.names import shown
 from counterpoise.lora.update import Update
 
 _SUFFIX = {

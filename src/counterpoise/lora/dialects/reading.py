@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, final
 
 from torch import Tensor
 
-from counterpoise.errors import UsageError
+from counterpoise.errors import UsageError, shown
 from counterpoise.lora.container import DTYPES, read_tensor
 from counterpoise.lora.dialects.alphas import (
     agreed_alpha,
@@ -30,7 +30,6 @@ from counterpoise.lora.dialects.spellings import PEFT_PREFIX, flat_prefix, meani
 from counterpoise.lora.header import Header, opened, read_header, refuse
 from counterpoise.lora.kinds import UPDATE_KINDS, Biased, DoRA, UpdateKind
 from counterpoise.lora.kinds.rows import take_rows, unfused
-from counterpoise.lora.names import shown
 from counterpoise.lora.update import FACTOR_DTYPES, Shape, Update, finite_fault
 
 PEFT_FILES = ("adapter_model.safetensors", "adapter_config.json")

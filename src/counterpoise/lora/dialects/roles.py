@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from counterpoise.errors import shown
 from counterpoise.lora.header import refuse
-from counterpoise.lora.names import nearest, shown
+from counterpoise.lora.names import nearest
 
 Roles = dict[str, str]
 """Role -> tensor name."""

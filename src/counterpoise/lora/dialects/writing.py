@@ -14,8 +14,8 @@ from typing import Any, final
 
 from torch import Tensor
 
-from counterpoise.errors import UsageError
-from counterpoise.lora.atomic import write_atomic
+from counterpoise.errors import UsageError, shown
+from counterpoise.files import write_atomic
 from counterpoise.lora.config import lora_config
 from counterpoise.lora.container import container_bytes
 from counterpoise.lora.dialects.alphas import CONFIG_FIELD
@@ -24,7 +24,6 @@ from counterpoise.lora.dialects.metadata import header_fields
 from counterpoise.lora.dialects.reading import PEFT_FILES
 from counterpoise.lora.dialects.spellings import COMPONENTS, PEFT_PREFIX, is_open
 from counterpoise.lora.kinds import DoRA, Embedding, LowRank, plain
-from counterpoise.lora.names import shown
 from counterpoise.lora.update import Update
 
 DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"

@@ -13,11 +13,10 @@ import math
 import torch
 from torch import Tensor
 
-from counterpoise.errors import UsageError
+from counterpoise.errors import UsageError, shown
 from counterpoise.lora.algebra.core import Layer, Spectrum, as_update, energy, result_dtype
 from counterpoise.lora.algebra.members import check_share
 from counterpoise.lora.algebra.merges.result import Solved
-from counterpoise.lora.names import shown
 
 
 def data(layer: Layer, *, ridge: float = 1e-4) -> Solved:

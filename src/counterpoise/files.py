@@ -1,14 +1,17 @@
-"""Writing a file so that a reader sees the old one or the new one, never half of either."""
+"""Writing a file so that a reader sees the old one or the new one, never half of either.
+
+`write_atomic` for what a user keeps: synced, and refused in words. `whole` for what can be made again.
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from counterpoise.errors import EnvironmentLackError
-from counterpoise.lora.names import shown
+from counterpoise.errors import EnvironmentLackError, shown
 
 
 def write_atomic(path: Path, pieces: Iterable[bytes]) -> None:
@@ -39,6 +42,22 @@ def write_atomic(path: Path, pieces: Iterable[bytes]) -> None:
             f"{shown(path, 300)}: cannot be written ({error.strerror or error}); check space and permissions"
         )
         raise EnvironmentLackError(reason, code="E_WRITE", file=str(path)) from error
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes the name `path` when the block ends and goes if it fails.
+
+    The folder is made if it is missing. A kill leaves the old file or the new, and perhaps a `.tmp` beside it
+    that the next call overwrites. Not synced.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.tmp")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
