@@ -69,7 +69,7 @@ class Recipe:
     loose: Mapping[int, int] = field(default_factory=lambda: dict.fromkeys((2, 3, 4, 5), 3000))
     denoiser_placed: Schedule = field(
         default_factory=lambda: Schedule(
-            steps=5000, batch=64, lr=5e-4, warmup=100, cooldown=2500, seed=18, ema=0.998, save_every=250
+            steps=3600, batch=64, lr=5e-4, warmup=100, cooldown=1800, seed=18, ema=0.998, save_every=250
         )
     )
     placed: Mapping[int, int] = field(
