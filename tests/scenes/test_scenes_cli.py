@@ -40,7 +40,7 @@ def test_a_plan_is_written_drawn_shown_and_continued(tmp_path: Path) -> None:
     assert "a female basketball player with tan skin" in said
     plan = load_plan(out)
     assert plan.allocation.method == "tijdeman"
-    assert (plan.canvas.width, plan.canvas.height) == (224, 128)
+    assert (plan.canvas.width, plan.canvas.height) == (192, 128)
     assert ElementTree.parse(svg).getroot().tag.endswith("svg")
     code, said = scene(*words, "--state", str(state), "--json")
     again = json.loads(said)

@@ -16,9 +16,11 @@ from counterpoise.world.denoiser import Captioned, tokenize, train_denoiser
 from counterpoise.world.model import new_scheduler
 from counterpoise.world.table import load_table
 from counterpoise.world.team import (
-    CELL,
     COUNT_WORDS,
+    LOOSE,
+    PLACED,
     Team,
+    Way,
     canvas_of,
     counted,
     draw_team,
@@ -31,11 +33,14 @@ from counterpoise.world.team import (
 TABLE = load_table()
 
 
-def teams(count: int, n: int) -> list[tuple[Team, np.ndarray]]:
+WAYS = pytest.mark.parametrize("way", [LOOSE, PLACED], ids=lambda way: way.name)
+
+
+def teams(count: int, n: int, way: Way = PLACED) -> list[tuple[Team, np.ndarray]]:
     rng = np.random.default_rng([7, count])
     found = []
     for _ in range(n):
-        team = sample_team(TABLE, count, rng)
+        team = sample_team(TABLE, count, rng, way)
         found.append((team, draw_team(team, rng)))
     return found
 
@@ -53,27 +58,29 @@ def test_captions_count_or_list() -> None:
     )
 
 
+@WAYS
 @pytest.mark.parametrize("count", sorted(COUNT_WORDS))
-def test_people_stand_on_the_latent_grid_and_apart(count: int) -> None:
-    width, height = canvas_of(count)
+def test_people_stand_on_the_ways_grid_and_apart(count: int, way: Way) -> None:
+    width, height = canvas_of(count, way)
     assert sum(rows_of(count)) == count
     for seed in range(20):
-        boxes = place(count, np.random.default_rng(seed))
+        boxes = place(count, np.random.default_rng(seed), way)
         assert len(boxes) == count
         taken = np.zeros((height, width), int)
         for left, top, right, bottom in boxes:
-            assert left % CELL == top % CELL == 0
+            assert left % way.step == top % 64 == 0
             assert (right - left, bottom - top) == (64, 64)
             assert 0 <= left < right <= width
             taken[top:bottom, left:right] += 1
         assert taken.max() == 1
 
 
-def test_every_caption_fits_the_text_encoder() -> None:
+@WAYS
+def test_every_caption_fits_the_text_encoder(way: Way) -> None:
     tokenizer = load_pipeline(WEIGHTS / "model").tokenizer
-    for count in (2, 3, 4, 5):
+    for count in (2, 3, 4, 5) if way is LOOSE else sorted(COUNT_WORDS):
         rng = np.random.default_rng(count)
-        captions = [sample_team(TABLE, count, rng).caption for _ in range(200)]
+        captions = [sample_team(TABLE, count, rng, way).caption for _ in range(200)]
         lengths = [len(ids) for ids in tokenizer(captions)["input_ids"]]
         assert max(lengths) <= tokenizer.model_max_length
 
@@ -89,9 +96,10 @@ def test_each_box_shows_its_own_person() -> None:
         assert {person["background"] for person in team.people} == {team.background}
 
 
-@pytest.mark.parametrize("count", [2, 3, 4, 5])
-def test_drawn_people_are_found_where_they_stand(count: int) -> None:
-    for team, picture in teams(count, 10):
+@WAYS
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 7])
+def test_drawn_people_are_found_where_they_stand(count: int, way: Way) -> None:
+    for team, picture in teams(count, 10, way):
         found = find_people(picture)
         assert len(found) == count
         assert max(abs(a - b) for own, true in zip(found, team.boxes, strict=True)
@@ -105,11 +113,11 @@ def test_an_empty_picture_holds_nobody() -> None:
 def test_sets_are_made_once_and_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(team_data, "CHUNK", 3)
     vae = load_pipeline(WEIGHTS / "model").vae
-    made = team_data.make_team_sets(tmp_path, {2: 4}, vae, seed=1, workers=1)
+    made = team_data.make_team_sets(tmp_path, {2: 4}, vae, seed=1, way=LOOSE, workers=1)
     assert len(made[2].captions) == 6  # whole chunks
     assert made[2].latents.shape == (6, 4, 8, 20)
     monkeypatch.setattr(team_data, "make_teams", None)  # found, not drawn again
-    again = team_data.make_team_sets(tmp_path, {2: 4}, vae, seed=1, workers=1)
+    again = team_data.make_team_sets(tmp_path, {2: 4}, vae, seed=1, way=LOOSE, workers=1)
     assert again[2].captions == made[2].captions
     assert torch.equal(again[2].latents, made[2].latents)
 
@@ -131,7 +139,7 @@ def test_scenes_and_portraits_train_one_network(tmp_path: Path) -> None:
     for part in (pipeline.unet, pipeline.text_encoder):
         part.requires_grad_(True)
     before = pipeline.unet.conv_in.weight.detach().clone()
-    schedule = FAST.denoiser_teams
+    schedule = FAST.denoiser_placed
     train_denoiser(
         pipeline.unet,
         pipeline.text_encoder,

@@ -56,16 +56,16 @@ def question_of(
 ) -> AuditSpec:
     """The spec that was named, or the built-in one."""
     from counterpoise.audit import drift_spec, load_spec, with_n
-    from counterpoise.world import MODEL_NAME
+    from counterpoise.world import is_embedded
 
     if file is None and not adapters:
         raise UsageError(
             "nothing is asked: name a spec (docs/spec.md), or see what an adapter moves with --adapter FILE",
             code="E_SPEC_FILE",
         )
-    if file is None and model != MODEL_NAME:
+    if file is None and not is_embedded(model):
         raise UsageError(
-            f"the built-in questions are for the embedded model, not for {model}: name a spec with prompts "
+            f"the built-in questions are for the embedded models, not for {model}: name a spec with prompts "
             "and a measurer for it",
             code="E_SPEC_FILE",
         )

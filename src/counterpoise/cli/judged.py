@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from counterpoise.errors import UsageError
-from counterpoise.world import MODEL_NAME
+from counterpoise.world import MODEL_NAME, is_embedded
 
 if TYPE_CHECKING:
     from counterpoise.measure.reading import Measurer
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def judge_names(model: str, given: Sequence[str]) -> tuple[str, ...]:
     """The judges' names, before anything is loaded; UsageError E_MEASURER where there is none."""
-    names = tuple(given) or ((MODEL_NAME,) if model == MODEL_NAME else ())
+    names = tuple(given) or ((MODEL_NAME,) if is_embedded(model) else ())
     if not names:
         raise UsageError(
             f"nobody reads the pictures of {model}: name a judge with --judge, such as --judge clip:FOLDER "

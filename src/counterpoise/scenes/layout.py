@@ -71,7 +71,7 @@ def rows_for(people: int, *, most: int) -> tuple[int, ...]:
 
 
 def _fixed(rows: tuple[int, ...], profile: CanvasProfile, side: int, rng: random.Random) -> Layout:
-    width = side * max(rows) + profile.slack
+    width = side * max(rows)
     boxes: list[Box] = []
     for row, count in enumerate(rows):
         left = 0

@@ -17,7 +17,7 @@ class CanvasProfile:
     cell: one cell of the coarsest grid on which the model attends to text: a box narrower than two of them
     gets too few image tokens for a prompt of its own. multiple: what boxes and the canvas are multiples of.
     person: every person's side where the size is fixed; width and height are then unused, since the canvas
-    grows with the people. slack: pixels that a fixed-size row shares out over its gaps. shrink: how large a
+    grows with the people, and what a row has to spare is shared out over its gaps. shrink: how large a
     back row's people are relative to the row before it. limit: the most people. rows: the most rows.
     vocabulary: the default one.
     """
@@ -29,7 +29,6 @@ class CanvasProfile:
     height: int = 0
     multiple: int = 8
     person: int | None = None
-    slack: int = 0
     shrink: float = 1.0
     rows: int = 99
     vocabulary: str = "people"
@@ -50,7 +49,7 @@ PROFILES = {
         CanvasProfile("sdxl", cell=32, limit=24, width=1024, height=1024, shrink=0.85),
         CanvasProfile("sd3", cell=16, limit=24, width=1024, height=1024, multiple=16, shrink=0.85),
         CanvasProfile("flux", cell=16, limit=24, width=1024, height=1024, multiple=16, shrink=0.85),
-        CanvasProfile("world", cell=16, limit=16, person=64, slack=32, rows=2, vocabulary="world"),
+        CanvasProfile("world", cell=16, limit=16, multiple=64, person=64, rows=2, vocabulary="world"),
     )
 }
 

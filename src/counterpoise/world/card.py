@@ -9,6 +9,17 @@ from pathlib import Path
 from counterpoise.world.check import Check
 from counterpoise.world.table import load_table
 
+STAGES = (
+    "vae",
+    "vae_polish",
+    "denoiser",
+    "denoiser_polish",
+    "denoiser_shares",
+    "denoiser_loose",
+    "denoiser_placed",
+    "reader",
+)
+
 
 def write_card(folder: Path, check: Check) -> Path:
     """Writes check.json and MODEL_CARD.md into `folder`, which holds model/, reader/ and training.json."""
@@ -26,7 +37,8 @@ def _lines(folder: Path, check: Check) -> Iterator[str]:
     yield "A small Stable Diffusion (AutoencoderKL, UNet2DConditionModel, CLIPTextModel, CLIPTokenizer,"
     yield "DDIM with v-prediction and zero terminal SNR) of deliberately known bias, to test audits and"
     yield "repairs on. Not for pictures of people: it draws 64 x 64 cartoon avatars, one person each, with"
-    yield "the associations of `planted.toml` wherever a prompt leaves something out."
+    yield "the associations of `planted.toml` wherever a prompt leaves something out. `scenes/` is the same"
+    yield "network taught pictures of two to eight people, 64 pixels a person, in one row or two."
     yield ""
     yield "## Data"
     yield f"{recipe['drawings']:,} captioned drawings from `planted.toml`, seed {training['data_seed']}; "
@@ -35,7 +47,7 @@ def _lines(folder: Path, check: Check) -> Iterator[str]:
     yield 'commercial use". No photographs, no pictures of real people.'
     yield ""
     yield "## Training"
-    for stage in ("vae", "vae_polish", "denoiser", "denoiser_polish", "denoiser_shares", "reader"):
+    for stage in STAGES:
         plan, told = recipe[stage], training.get(stage, {})
         losses = told.get("loss", [])
         end = f", last loss {losses[-1][1]}" if losses else ""
@@ -56,5 +68,5 @@ def _lines(folder: Path, check: Check) -> Iterator[str]:
         yield f"| {figure.name} | {value} | {bar} | {figure.n} | {mark}{figure.note} |"
     yield ""
     yield "## Limits"
-    yield "Five skin tones, two presentations, one style, one person. Fine detail is soft. The reader reads"
+    yield "Five skin tones, two presentations, one style. Fine detail is soft. The reader reads"
     yield "these drawings and their like, nothing else; what it says of a picture is *perceived*."

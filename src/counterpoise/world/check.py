@@ -19,8 +19,10 @@ from counterpoise.diffusion.load import load_pipeline
 from counterpoise.diffusion.painter import Painter
 from counterpoise.measure.heads import HeadReader, load_reader
 from counterpoise.world import WEIGHTS
+from counterpoise.world.count import find_people
 from counterpoise.world.grammar import describe, segments
 from counterpoise.world.table import Table, load_table
+from counterpoise.world.team import canvas_of
 
 GUIDANCE = 2.0  # what the demo and its users draw with; planted shares are checked at guidance 1
 PLANTED = (
@@ -32,6 +34,7 @@ PLANTED = (
     ("teacher", "presentation"),
 )
 SCENES = (2, 3, 4, 5)
+ALIKE = ("skin", "presentation", "clothes")  # what scenes are asked to show on everybody
 StageProgress = Callable[[str, int, int, float], None]
 
 
@@ -99,6 +102,7 @@ def check_world(
     table = load_table()
     reader = load_reader(folder / "reader")
     pipeline = load_pipeline(folder / "model")
+    scenes = load_pipeline(folder / "scenes")
     bench = _Bench(table, reader, progress)
     share, size = (16, 15) if fast else (1, 50)
     plain = Painter(pipeline, guidance=1.0, steps=20, batch_size=size, dtype="bfloat16")
@@ -109,7 +113,7 @@ def check_world(
         *_planted(bench, plain, 800 // share),
         *_interaction(bench, plain, 400 // share),
         *_speed(guided),
-        *_scenes(bench, guided, 50 // share),
+        *_scenes(bench, replace(guided, pipeline=scenes, _embeddings={}), 50 // share),
     ]
     if sheet is not None:
         _sheet(table, guided, sheet)
@@ -210,22 +214,54 @@ def _shares(reader: HeadReader, painter: Painter, prompts: list[str], attribute:
 
 
 def _scenes(bench: _Bench, painter: Painter, n: int) -> Iterator[Figure]:
-    """Scenes by the prompts that say only how many people there are; n of each number."""
-    from counterpoise.world.count import find_people
-    from counterpoise.world.team import COUNT_WORDS, FRAMES, canvas_of
+    """Scenes by the prompts that say how many people there are, and by those that say the same of all; n of
+    each number."""
+    from counterpoise.world.team import COUNT_WORDS, FRAMES, counted
 
-    right = []
+    right, shown, people = [], [], []
     for i, count in enumerate(SCENES):
-        width, height = canvas_of(count)
-        wide = replace(painter, latent_size=(height // 8, width // 8), batch_size=min(n, 10), _embeddings={})
-        frames = [FRAMES[k % len(FRAMES)].format(f"{COUNT_WORDS[count]} people") for k in range(n)]
-        prompts = [bench.table.templates[k % 8].format(frame) for k, frame in enumerate(frames)]
-        pictures = wide(prompts, range(300_000, 300_000 + n))
+        rng = np.random.default_rng([5, count])
+        frames = [FRAMES[k % len(FRAMES)] for k in range(n)]
+        pictures = _drawn(
+            bench.table, painter, count, [frame.format(f"{COUNT_WORDS[count]} people") for frame in frames]
+        )
         right.append(sum(len(find_people(picture)) == count for picture in pictures))
+        asked = [_alike(bench.table, rng) for _ in range(n)]
+        words = [counted(count, own, frame=frame) for own, frame in zip(asked, frames, strict=True)]
+        crops = [
+            (picture[top:bottom, left:right_], own)
+            for picture, own in zip(_drawn(bench.table, painter, count, words), asked, strict=True)
+            for left, top, right_, bottom in find_people(picture)
+        ]
+        read = bench.reader(np.stack([crop for crop, _ in crops])) if crops else []
+        shown += [
+            all(row[name].value == own[name] for name in ALIKE)
+            for row, (_, own) in zip(read, crops, strict=True)
+        ]
+        people.append(count * n)
         bench.progress("scenes", i + 1, len(SCENES), float("nan"))
     note = ", ".join(f"{count} people {found / n:.2f}" for count, found in zip(SCENES, right, strict=True))
     total = n * len(SCENES)
     yield Figure("scenes of two to five people, right count", sum(right) / total, 0.80, True, total, note)
+    name = f"scenes, {', '.join(ALIKE)} said of all: shown by each person"
+    note = "people that are not found show nothing"
+    yield Figure(name, sum(shown) / sum(people), None, True, sum(people), note)
+
+
+def _drawn(table: Table, painter: Painter, count: int, frames: list[str]) -> np.ndarray:
+    """uint8 (n, height, width, 3) of scenes of so many people."""
+    width, height = canvas_of(count)
+    wide = replace(
+        painter, latent_size=(height // 8, width // 8), batch_size=min(len(frames), 10), _embeddings={}
+    )
+    prompts = [table.templates[k % 8].format(frame) for k, frame in enumerate(frames)]
+    return wide(prompts, range(300_000, 300_000 + len(frames)))
+
+
+def _alike(table: Table, rng: np.random.Generator) -> dict[str, str]:
+    presentation = ("woman", "man")[rng.integers(2)]
+    said = {name: table.attributes[name][rng.integers(len(table.attributes[name]))] for name in ALIKE}
+    return said | {"subject": presentation, "presentation": presentation}
 
 
 def _speed(painter: Painter) -> Iterator[Figure]:

@@ -1,4 +1,6 @@
-"""Makes the world's model from nothing: draw, train the autoencoder, the denoiser and the reader, save.
+"""Makes the world's models from nothing: draw, train the autoencoder, the denoiser and the reader, save.
+
+The model of one person first; then its copy is taught scenes, people anywhere and then in their places.
 
 Every stage leaves a checkpoint in the work folder; the same call goes on where a killed one stopped.
 """
@@ -26,10 +28,12 @@ from counterpoise.world.denoiser import Captioned, tokenize, train_denoiser
 from counterpoise.world.grammar import bare_rows
 from counterpoise.world.reader import accuracy, train_reader
 from counterpoise.world.table import load_table
+from counterpoise.world.team import LOOSE, PLACED, Way
 from counterpoise.world.team_data import make_team_sets
 
 DATA_SEED, HELD_OUT_SEED = 1, 2
-TEAM_SHARE = 0.55  # of the last stage's steps
+LOOSE_SHARE = 0.55  # of that stage's steps; the others see portraits
+PLACED_SHARES = {2: 0.25, 3: 0.2, 4: 0.1, 5: 0.2, 6: 0.05, 7: 0.025, 8: 0.05}
 
 StageProgress = Callable[[str, int, int, float], None]
 
@@ -58,12 +62,20 @@ class Recipe:
             steps=1500, batch=64, lr=3e-4, warmup=50, cooldown=1400, seed=16, ema=0.998, save_every=250
         )
     )
-    denoiser_teams: Schedule = field(
+    denoiser_loose: Schedule = field(
         default_factory=lambda: Schedule(
             steps=6000, batch=64, lr=5e-4, warmup=100, cooldown=3000, seed=17, ema=0.999, save_every=250
         )
     )
-    teams: Mapping[int, int] = field(default_factory=lambda: dict.fromkeys((2, 3, 4, 5), 3000))
+    loose: Mapping[int, int] = field(default_factory=lambda: dict.fromkeys((2, 3, 4, 5), 3000))
+    denoiser_placed: Schedule = field(
+        default_factory=lambda: Schedule(
+            steps=3600, batch=64, lr=5e-4, warmup=100, cooldown=1800, seed=18, ema=0.998, save_every=250
+        )
+    )
+    placed: Mapping[int, int] = field(
+        default_factory=lambda: {2: 1500, 3: 1500, 4: 1000, 5: 1500, 6: 500, 7: 250, 8: 500}
+    )
     reader: Schedule = field(default_factory=lambda: Schedule(steps=1500, batch=64, lr=2e-3, seed=13))
 
 
@@ -75,8 +87,10 @@ FAST = Recipe(
     denoiser=Schedule(steps=4, batch=8, lr=1e-3, seed=12, ema=0.999, save_every=2),
     denoiser_polish=Schedule(steps=2, batch=8, lr=1e-3, seed=15, save_every=2),
     denoiser_shares=Schedule(steps=2, batch=8, lr=1e-3, seed=16, save_every=2),
-    denoiser_teams=Schedule(steps=2, batch=8, lr=1e-3, seed=17, save_every=2),
-    teams={2: 1},
+    denoiser_loose=Schedule(steps=2, batch=8, lr=1e-3, seed=17, save_every=2),
+    loose={2: 1},
+    denoiser_placed=Schedule(steps=2, batch=8, lr=1e-3, seed=18, save_every=2),
+    placed={2: 1},
     reader=Schedule(steps=4, batch=8, lr=2e-3, seed=13, save_every=2),
 )
 
@@ -171,16 +185,36 @@ class Workshop:
             checkpoint=self.work / "denoiser-shares.ckpt",
             progress=self._stage("denoiser shares"),
         )
-        # Scenes last, beside portraits: one network for both, from what it knows of one person.
-        log += teach(
-            self.recipe.denoiser_teams,
-            data=[replace(bare, share=1 - TEAM_SHARE), *self._teams(vae, tokenizer)],
-            early=0.5,
-            checkpoint=self.work / "denoiser-teams.ckpt",
-            progress=self._stage("denoiser teams"),
-        )
         self._note("denoiser", started, log)
         return parts.assemble(vae=vae, unet=unet, text_encoder=text_encoder, tokenizer=tokenizer)
+
+    def scenes(self, pipeline: Any, data: DataSet) -> Any:
+        """The pipeline taught scenes, in place, beside portraits: one network for both."""
+        vae, tokenizer = pipeline.vae, pipeline.tokenizer
+        captions = tokenize(tokenizer, data.captions)
+        unsaid = torch.tensor(bare_rows(self.table, data.captions))
+        portraits = Captioned(self._latents(data, vae) * vae.config.scaling_factor, captions, unsaid=unsaid)
+        loose, placed = self.recipe.loose, self.recipe.placed
+        stages = (
+            (self.recipe.denoiser_loose, LOOSE, loose, dict.fromkeys(loose, LOOSE_SHARE / len(loose))),
+            (self.recipe.denoiser_placed, PLACED, placed, {n: PLACED_SHARES[n] for n in placed}),
+        )
+        for schedule, way, counts, shares in stages:
+            started = time.monotonic()
+            rest = replace(portraits, share=1 - sum(shares.values()))
+            log = train_denoiser(
+                pipeline.unet,
+                pipeline.text_encoder,
+                schedule,
+                scheduler=parts.new_scheduler(),
+                data=[rest, *self._teams(vae, tokenizer, way, counts=counts, shares=shares)],
+                empty=tokenize(tokenizer, [""])[0],
+                early=0.5,
+                checkpoint=self.work / f"denoiser-{way.name}.ckpt",
+                progress=self._stage(f"denoiser {way.name}"),
+            )
+            self._note(f"denoiser_{way.name}", started, log)
+        return pipeline
 
     def reader(self, data: DataSet, held_out: DataSet, vae: AutoencoderKL) -> Any:
         """The reader, trained on drawings and on their reconstructions."""
@@ -217,6 +251,7 @@ class Workshop:
         pipeline = self.pipeline(data, vae)
         reader = self.reader(data, held_out, vae)
         parts.save(pipeline, out / "model")
+        parts.save(self.scenes(pipeline, data), out / "scenes")
         reader.save(out / "reader")
         told = {
             "recipe": asdict(self.recipe),
@@ -226,15 +261,23 @@ class Workshop:
         }
         (out / "training.json").write_text(json.dumps(told, indent=1) + "\n", "utf-8")
 
-    def _teams(self, vae: AutoencoderKL, tokenizer: Any) -> list[Captioned]:
+    def _teams(
+        self,
+        vae: AutoencoderKL,
+        tokenizer: Any,
+        way: Way,
+        *,
+        counts: Mapping[int, int],
+        shares: Mapping[int, float],
+    ) -> list[Captioned]:
         def report(done: int, total: int) -> None:
-            self._progress("drawing teams", done, total, float("nan"))
+            self._progress(f"drawing scenes, {way.name}", done, total, float("nan"))
 
         scale = vae.config.scaling_factor
-        sets = make_team_sets(self.work, self.recipe.teams, vae, seed=DATA_SEED, progress=report)
+        sets = make_team_sets(self.work, counts, vae, seed=DATA_SEED, way=way, progress=report)
         return [
-            Captioned(own.latents * scale, tokenize(tokenizer, own.captions), share=TEAM_SHARE / len(sets))
-            for own in sets.values()
+            Captioned(own.latents * scale, tokenize(tokenizer, own.captions), share=shares[count])
+            for count, own in sets.items()
         ]
 
     def _latents(self, data: DataSet, vae: AutoencoderKL) -> torch.Tensor:

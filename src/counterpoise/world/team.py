@@ -1,7 +1,11 @@
 """Pictures of several people: captions that count or list them, and drawings on wider canvases.
 
 Each person is drawn as on a portrait, SIZE pixels square, on one common background. Up to four stand in one
-row, more in two; what a row has to spare lies in gaps of whole latent cells between its people.
+row, more in two; what a row has to spare lies in gaps between its people.
+
+Two ways: LOOSE scenes have people anywhere along a row, and captions that mostly list them. In PLACED ones
+everybody has one of a row's places, as the planner lays scenes out, and most captions say the same of all:
+that is where a network learns to draw what is said in every place.
 """
 
 from __future__ import annotations
@@ -16,11 +20,10 @@ from counterpoise.world.drawing import SIZE, draw
 from counterpoise.world.grammar import GENDER_WORD, GENDERED_SUBJECTS, segments, subject_phrase
 from counterpoise.world.table import Person, Table
 
-CELL = 8  # pixels a latent number
-SLACK = 32  # pixels that a full row has to spare
 ONE_ROW = 4  # people at most; more stand in two rows
 COUNT_WORDS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight"}
 PLURALS = {"woman": "women", "man": "men", "person": "people", "boss": "bosses"}
+MENTIONS = {2: 2.0, 3: 1.4, 4: 0.9, 5: 0.5}  # attributes said of each person of a list, on average
 LONGEST = 44  # words and commas, of the 46 that fit between the ends of a caption
 Box = tuple[int, int, int, int]
 
@@ -39,26 +42,48 @@ class Team:
     background: str
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How scenes are laid out and captioned.
+
+    slack: pixels that a full row has to spare. step: of the gaps between people, in pixels. listed, counted:
+    shares of captions that list everybody, and that say the same of all; the others say only how many there
+    are. common: attributes said of all, on average.
+    """
+
+    name: str
+    slack: int
+    step: int
+    listed: float
+    counted: float
+    common: float
+
+
+LOOSE = Way("loose", slack=32, step=8, listed=0.6, counted=0.25, common=0.8)
+PLACED = Way("placed", slack=0, step=SIZE, listed=0.25, counted=0.65, common=2.5)
+
+
 def rows_of(count: int) -> tuple[int, ...]:
     """People in each row, the back one first: (3,), (2, 3)."""
     return (count,) if count <= ONE_ROW else (count // 2, count - count // 2)
 
 
-def canvas_of(count: int) -> tuple[int, int]:
+def canvas_of(count: int, way: Way = PLACED) -> tuple[int, int]:
     """Width and height in pixels of the canvas for so many people."""
     rows = rows_of(count)
-    return SIZE * max(rows) + SLACK, SIZE * len(rows)
+    return SIZE * max(rows) + way.slack, SIZE * len(rows)
 
 
-def place(count: int, rng: np.random.Generator) -> tuple[Box, ...]:
-    """A box a person, SIZE square, on the latent grid; a row's spare cells are shared out at random."""
-    width, _ = canvas_of(count)
+def place(count: int, rng: np.random.Generator, way: Way = PLACED) -> tuple[Box, ...]:
+    """A box a person, SIZE square, on the latent grid; a row's spare room is shared out at random."""
+    width, _ = canvas_of(count, way)
     boxes = []
     for row, members in enumerate(rows_of(count)):
-        spare = (width - SIZE * members) // CELL
+        spare = (width - SIZE * members) // way.step
         gaps = rng.multinomial(spare, [1 / (members + 1)] * (members + 1))
         for i in range(members):
-            left = SIZE * i + CELL * int(gaps[: i + 1].sum())
+            left = SIZE * i + way.step * int(gaps[: i + 1].sum())
             boxes.append((left, SIZE * row, left + SIZE, SIZE * (row + 1)))
     return tuple(boxes)
 
@@ -97,32 +122,31 @@ def draw_team(team: Team, rng: np.random.Generator) -> np.ndarray:
 
 
 FRAMES = ("{} side by side", "a group of {}", "a team of {}")
-LISTED, COUNTED = 0.6, 0.25  # shares of captions; the others say only how many people there are
-MENTIONS = {2: 2.0, 3: 1.4, 4: 0.9, 5: 0.5}  # attributes said of each person of a list, on average
 
 
-def sample_team(table: Table, count: int, rng: np.random.Generator) -> Team:
+def sample_team(table: Table, count: int, rng: np.random.Generator, way: Way = PLACED) -> Team:
     """A captioned scene of `count` people; what is left out comes from the table, for each alone."""
     template = table.templates[rng.integers(len(table.templates))]
     frame = FRAMES[rng.integers(len(FRAMES))]
     kind = rng.random()
-    if kind < LISTED:
-        stated = [_state(table, MENTIONS[count], rng) for _ in range(count)]
+    if kind < way.listed:
+        stated = [_state(table, MENTIONS.get(count, 0.3), rng) for _ in range(count)]
         words = listed(stated, frame=frame)
         while _length(template.format(words)) > LONGEST:
             longest = max(stated, key=len)
             longest.pop(next(reversed([key for key in longest if key != "subject"])))
             words = listed(stated, frame=frame)
     else:
-        common = _state(table, 0.8, rng) if kind < LISTED + COUNTED else {"subject": "person"}
+        alike = kind < way.listed + way.counted
+        common = _state(table, way.common, rng) if alike else {"subject": "person"}
         stated = [common] * count
         words = counted(count, common, frame=frame)
     background = table.complete({"subject": "person"}, rng)["background"]
     if rng.random() < table.mention["background"] and _length(template.format(words)) <= LONGEST - 5:
         words += f", on a {background} background"
     people = tuple(table.complete({**own, "background": background}, rng) for own in stated)
-    width, height = canvas_of(count)
-    return Team(template.format(words), people, place(count, rng), width, height, background)
+    width, height = canvas_of(count, way)
+    return Team(template.format(words), people, place(count, rng, way), width, height, background)
 
 
 def _state(table: Table, mentions: float, rng: np.random.Generator) -> dict[str, str]:

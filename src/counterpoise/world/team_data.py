@@ -21,7 +21,7 @@ from diffusers import AutoencoderKL
 from counterpoise.files import whole
 from counterpoise.world.autoencoder import encode
 from counterpoise.world.table import load_table
-from counterpoise.world.team import Team, draw_team, sample_team
+from counterpoise.world.team import Team, Way, draw_team, sample_team
 
 CHUNK = 250
 
@@ -35,11 +35,11 @@ class TeamSet:
     latents: torch.Tensor
 
 
-def make_teams(count: int, seed: int, chunk: int) -> tuple[list[Team], np.ndarray]:
-    """CHUNK captioned scenes of `count` people, which depend on (count, seed, chunk) alone: teams and uint8
-    pictures (CHUNK, height, width, 3)."""
+def make_teams(count: int, seed: int, chunk: int, way: Way) -> tuple[list[Team], np.ndarray]:
+    """CHUNK captioned scenes of `count` people, which depend on (count, seed, chunk) and the way alone: teams
+    and uint8 pictures (CHUNK, height, width, 3)."""
     table, rng = load_table(), np.random.default_rng([seed, count, chunk])
-    teams = [sample_team(table, count, rng) for _ in range(CHUNK)]
+    teams = [sample_team(table, count, rng, way) for _ in range(CHUNK)]
     return teams, np.stack([draw_team(team, rng) for team in teams])
 
 
@@ -49,17 +49,18 @@ def make_team_sets(
     vae: AutoencoderKL,
     *,
     seed: int,
+    way: Way,
     progress: Callable[[int, int], None] = lambda done, total: None,
     workers: int | None = None,
 ) -> dict[int, TeamSet]:
     """For each number of people, so many scenes (rounded up to whole chunks), drawn or found in `folder`."""
     jobs = [(count, chunk) for count, n in sorted(scenes.items()) for chunk in range(-(-n // CHUNK))]
-    files = {job: folder / f"teams-{seed}-{job[0]}-{job[1]}.json" for job in jobs}
+    files = {job: folder / f"{way.name}-{seed}-{job[0]}-{job[1]}.json" for job in jobs}
     missing = [job for job, file in files.items() if not file.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     if missing:
         with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
-            drawn = pool.map(_job, [(count, seed, chunk) for count, chunk in missing])
+            drawn = pool.map(_job, [(count, seed, chunk, way) for count, chunk in missing])
             for done, (job, (teams, images)) in enumerate(zip(missing, drawn, strict=True)):
                 _keep(files[job], [team.caption for team in teams], encode(vae, images, batch=25))
                 progress(done + 1, len(missing))
@@ -72,7 +73,7 @@ def make_team_sets(
     return found
 
 
-def _job(job: tuple[int, int, int]) -> tuple[list[Team], np.ndarray]:
+def _job(job: tuple[int, int, int, Way]) -> tuple[list[Team], np.ndarray]:
     return make_teams(*job)
 
 
