@@ -17,6 +17,7 @@ STAGES = (
     "denoiser_shares",
     "denoiser_loose",
     "denoiser_placed",
+    "decoder_placed",
     "reader",
 )
 

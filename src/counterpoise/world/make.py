@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,14 +22,14 @@ from diffusers import AutoencoderKL
 from counterpoise.files import whole
 from counterpoise.lora.training import Schedule
 from counterpoise.world import model as parts
-from counterpoise.world.autoencoder import encode, psnr, train_vae
+from counterpoise.world.autoencoder import encode, psnr, train_decoder, train_vae
 from counterpoise.world.data import DataSet, make_dataset
 from counterpoise.world.denoiser import Captioned, tokenize, train_denoiser
 from counterpoise.world.grammar import bare_rows
 from counterpoise.world.reader import accuracy, train_reader
 from counterpoise.world.table import load_table
 from counterpoise.world.team import LOOSE, PLACED, Way
-from counterpoise.world.team_data import make_team_sets
+from counterpoise.world.team_data import make_team_sets, make_teams
 
 DATA_SEED, HELD_OUT_SEED = 1, 2
 LOOSE_SHARE = 0.55  # of that stage's steps; the others see portraits
@@ -41,7 +41,10 @@ StageProgress = Callable[[str, int, int, float], None]
 @final
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How much of everything: the defaults made the weights that ship."""
+    """How much of everything: the defaults made the weights that ship.
+
+    loose, placed: people -> scenes. decoded: (people, chunk) of the scenes that the decoder learns.
+    """
 
     drawings: int = 60_000
     held_out: int = 4_000
@@ -76,6 +79,12 @@ class Recipe:
     placed: Mapping[int, int] = field(
         default_factory=lambda: {2: 1500, 3: 1500, 4: 1000, 5: 1500, 6: 500, 7: 250, 8: 500}
     )
+    decoder_placed: Schedule = field(
+        default_factory=lambda: Schedule(
+            steps=500, batch=48, lr=1e-3, warmup=30, cooldown=250, seed=19, ema=0.98, save_every=100
+        )
+    )
+    decoded: Sequence[tuple[int, int]] = ((5, 0), (8, 0), (7, 0), (3, 0), (5, 1), (8, 1))
     reader: Schedule = field(default_factory=lambda: Schedule(steps=1500, batch=64, lr=2e-3, seed=13))
 
 
@@ -91,6 +100,8 @@ FAST = Recipe(
     loose={2: 1},
     denoiser_placed=Schedule(steps=2, batch=8, lr=1e-3, seed=18, save_every=2),
     placed={2: 1},
+    decoder_placed=Schedule(steps=2, batch=8, lr=1e-3, seed=19, save_every=2),
+    decoded=((2, 0),),
     reader=Schedule(steps=4, batch=8, lr=2e-3, seed=13, save_every=2),
 )
 
@@ -189,7 +200,7 @@ class Workshop:
         return parts.assemble(vae=vae, unet=unet, text_encoder=text_encoder, tokenizer=tokenizer)
 
     def scenes(self, pipeline: Any, data: DataSet) -> Any:
-        """The pipeline taught scenes, in place, beside portraits: one network for both."""
+        """The pipeline taught scenes, in place: the denoiser beside portraits, then the decoder alone."""
         vae, tokenizer = pipeline.vae, pipeline.tokenizer
         captions = tokenize(tokenizer, data.captions)
         unsaid = torch.tensor(bare_rows(self.table, data.captions))
@@ -214,6 +225,15 @@ class Workshop:
                 progress=self._stage(f"denoiser {way.name}"),
             )
             self._note(f"denoiser_{way.name}", started, log)
+        started = time.monotonic()
+        log = train_decoder(
+            vae,
+            [make_teams(count, DATA_SEED, chunk, PLACED)[1] for count, chunk in self.recipe.decoded],
+            self.recipe.decoder_placed,
+            checkpoint=self.work / "decoder-placed.ckpt",
+            progress=self._stage("decoder placed"),
+        )
+        self._note("decoder_placed", started, log)
         return pipeline
 
     def reader(self, data: DataSet, held_out: DataSet, vae: AutoencoderKL) -> Any:
@@ -251,8 +271,8 @@ class Workshop:
         pipeline = self.pipeline(data, vae)
         reader = self.reader(data, held_out, vae)
         parts.save(pipeline, out / "model")
-        parts.save(self.scenes(pipeline, data), out / "scenes")
         reader.save(out / "reader")
+        parts.save(self.scenes(pipeline, data), out / "scenes")
         told = {
             "recipe": asdict(self.recipe),
             "data_seed": DATA_SEED,
