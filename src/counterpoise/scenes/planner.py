@@ -25,6 +25,7 @@ from counterpoise.scenes.plan import (
     check_plan,
 )
 from counterpoise.scenes.request import SceneRequest, quotas_of
+from counterpoise.scenes.sampler.settings import Regional
 from counterpoise.scenes.state import QuotaState, new_state
 from counterpoise.scenes.templates import Slot, Task
 from counterpoise.scenes.writing import Writer, Written, write_words
@@ -172,11 +173,21 @@ def _plan(
             counts=counts,
             max_deviation=str(furthest),
         ),
-        render=Render(seed=request.seed + index),
+        render=_render(request.profile.regional, seed=request.seed + index),
         provenance=_provenance(request, written),
         notes=request.notes,
     )
     return check_plan(plan)
+
+
+def _render(settings: Regional, *, seed: int) -> Render:
+    return Render(
+        base_ratio=settings.base_ratio,
+        regional_until=settings.regional_until,
+        fence_until=settings.fence_until,
+        feather=settings.feather,
+        seed=seed,
+    )
 
 
 def _attributes(request: SceneRequest, given: _Given, i: int) -> dict[str, str]:
