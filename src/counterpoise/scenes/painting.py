@@ -126,18 +126,19 @@ def _jobs(plans: Sequence[Named], bench: Bench, out: Path) -> list[_Job]:
             scene = scene_of(named.plan, judged=judged, adapters=names)
             checked_levels(bench.pipeline, [scene])
             if judged is not None and not any(person.attributes for person in scene.people):
-                asked = sorted({axis for person in named.plan.people for axis in person.attributes})
-                raise UsageError(
-                    f"nothing to check: its people have {', '.join(asked) or 'no attributes'}, and judge "
-                    f"{bench.judge.name if bench.judge else ''} reads {', '.join(judged)}; name another judge, "
-                    "or --no-repair",
-                    code="E_ATTRIBUTE",
-                )
+                raise _nothing_to_check(named.plan, judged)
         prints = {person: adapter.fingerprint() for person, (_, adapter, _) in adapters.items()}
         key = key_of(named.plan, bench.way, weights=weights, adapters=prints)
         settings, file = regional_of(named.plan), out / f"{named.name}.png"
         jobs.append(_Job(named, scene, settings, adapters, prints, weights, key, file))
     return jobs
+
+
+def _nothing_to_check(plan: Plan, judged: Mapping[str, Sequence[str]]) -> UsageError:
+    asked = sorted({axis for person in plan.people for axis in person.attributes})
+    reason = f"nothing to check: its people have {', '.join(asked) or 'no attributes'}, and the judge reads "
+    reason += f"{', '.join(judged)}; name another judge, or draw with --no-repair"
+    return UsageError(reason, code="E_ATTRIBUTE")
 
 
 def _adapters(
@@ -179,7 +180,8 @@ def _there(job: _Job, *, replace: bool) -> bool:
     if replace:
         return False
     raise UsageError(
-        f"{job.file} is there, drawn from another plan, model or settings: name another --out, or --replace it",
+        f"{job.file} is there, drawn from another plan, model or settings: name another --out, or --replace "
+        "it",
         code="E_SCENE_EXISTS",
         file=str(job.file),
     )

@@ -115,7 +115,7 @@ def position_table(plans: Sequence[Plan], axis: str) -> tuple[list[str], list[st
     seen: list[tuple[str, str]] = []
     several = len({len(plan.people) for plan in plans}) > 1
     for plan in plans:
-        order = sorted(plan.people, key=lambda p: (round(p.box[1] + p.box[3], 1), p.box[0]))
+        order = reading_order(plan)
         for i, person in enumerate(order, 1):
             place = f"{i} of {len(order)}" if several else str(i)
             if axis in person.attributes:
@@ -125,6 +125,11 @@ def position_table(plans: Sequence[Plan], axis: str) -> tuple[list[str], list[st
     )
     groups, counts = place_table(seen, places)
     return groups, places, counts
+
+
+def reading_order(plan: Plan) -> list[PersonPlan]:
+    """A plan's people by place: the back row first, each row from the left."""
+    return sorted(plan.people, key=lambda p: (round(p.box[1] + p.box[3], 1), p.box[0]))
 
 
 @final
