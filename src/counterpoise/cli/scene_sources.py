@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from counterpoise.errors import UsageError
 
 if TYPE_CHECKING:
-    from counterpoise.scenes.painting import Named
+    from counterpoise.scenes.records import Named
 
 SUFFIXES = (".json", ".png")
 OURS = ("attempts.json", "audit.json", "sheet.png")  # what lies beside pictures without being one
@@ -60,7 +60,7 @@ def is_prompt(given: Sequence[str], people: int | None) -> bool:
 def loaded(files: Sequence[Path]) -> list[Named]:
     """The plans of files, each named after its file."""
     from counterpoise.scenes import load_plan
-    from counterpoise.scenes.painting import Named
+    from counterpoise.scenes.records import Named
 
     return [Named(path.stem, load_plan(path), path.parent) for path in files]
 
@@ -80,7 +80,7 @@ def planned(
     """Plans of a prompt, made now as `scene plan` makes them; notes go to stderr."""
     from counterpoise import scenes
     from counterpoise.cli import console
-    from counterpoise.scenes.painting import Named
+    from counterpoise.scenes.records import Named
 
     vocabulary = scenes.load_vocabulary(scenes.profile_named(profile).vocabulary, over=words)
     request = scenes.scene_request(

@@ -99,8 +99,8 @@ def write_scenes(found: Audit, pictures: Sequence[Path], path: Path) -> Path:
 
 _LIMITS = (
     "Attributes are perceived by a judge, whose own errors are in these figures and not in their intervals.",
-    "Only planned attributes that the judge reads are judged; whoever stands outside every box is seen by the "
-    "count alone.",
+    "Only planned attributes that the judge reads are judged; whoever stands outside every box is seen by "
+    "the count alone.",
 )
 
 

@@ -10,7 +10,7 @@ import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -24,7 +24,7 @@ from counterpoise.measure.reading import Measurer
 from counterpoise.scenes.mending import Attempt, draw_and_mend
 from counterpoise.scenes.plan import Plan
 from counterpoise.scenes.plan_files import embed
-from counterpoise.scenes.records import Record, Try, Way, key_of, record_of, with_record
+from counterpoise.scenes.records import Named, Record, Try, Way, key_of, record_of, with_record
 from counterpoise.scenes.rendering import regional_of, scene_of
 from counterpoise.scenes.sampler.drawing import ScenePainter
 from counterpoise.scenes.sampler.hold import checked_levels, regional
@@ -34,17 +34,6 @@ from counterpoise.scenes.state import write_whole
 
 AT_ONCE = 4  # batches that are mended together: a batch of the few that fail is a full one
 Progress = Callable[[int, int], None]
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A plan to draw. name: of its picture, without a suffix. folder: where relative paths of its adapters
-    start."""
-
-    name: str
-    plan: Plan
-    folder: Path = field(default_factory=Path)
 
 
 @final

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, final
 
@@ -16,10 +17,20 @@ from pydantic import Field
 from counterpoise.errors import UsageError
 from counterpoise.measure.cards import Card, canonical, make_card
 from counterpoise.scenes.plan import Plan
-from counterpoise.scenes.plan_files import load_plan
 from counterpoise.scenes.png_text import refused, texts_of, with_text
 
 KEYWORD = "counterpoise-drawing"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A plan to draw. name: of its picture, without a suffix. folder: where relative paths of its adapters
+    start."""
+
+    name: str
+    plan: Plan
+    folder: Path = field(default_factory=Path)
 
 
 @final
@@ -96,8 +107,3 @@ def record_of(path: Path) -> Record | None:
         return make_card(Record, json.loads(found[-1]), where=str(path))
     except (ValueError, RecursionError, UsageError) as error:
         raise refused(str(path), f"its record of how it was drawn cannot be read ({error})") from None
-
-
-def plan_and_record(path: Path) -> tuple[Plan, Record | None]:
-    """A picture's plan (errors as `load_plan`'s) and record."""
-    return load_plan(path), record_of(path)

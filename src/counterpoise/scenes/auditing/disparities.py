@@ -16,9 +16,9 @@ import numpy as np
 from counterpoise.errors import UsageError
 from counterpoise.measure.cards import nearest
 from counterpoise.scenes.auditing.boxes import Judged
-from counterpoise.scenes.auditing.figures import LEVEL, Figure, jackknifed
+from counterpoise.scenes.auditing.figures import LEVEL, Figure, jackknifed, over_pictures
 from counterpoise.scenes.auditing.seen import Seen
-from counterpoise.stats import Estimate
+from counterpoise.stats import Estimate, mean_interval
 
 
 @final
@@ -61,17 +61,15 @@ def disparity_figures(seen: Sequence[Seen], rate: Rate) -> Iterator[Figure]:
         yield Figure("disparity", name, None, why)
         return
     for g, group in enumerate(groups):
-        yield Figure("rate", f"{name}: {group}", _rate(table[:, g]))
-    sums = table.sum(0)
-    rates = sums[:, 1] / sums[:, 0]
+        yield Figure("rate", f"{name}: {group}", over_pictures(_shares(table, g)))
+    rates = np.array([np.mean(_shares(table, g)) for g in range(len(groups))])
     top, bottom = int(rates.argmax()), int(rates.argmin())
     told = f"{groups[top]} {rates[top]:.3f} over {groups[bottom]} {rates[bottom]:.3f}"
-    pairs = len(groups) * (len(groups) - 1) // 2
-    yield Figure("disparity", name, _ratio(table, top, bottom, pairs=pairs), told)
+    yield Figure("disparity", name, _ratio(table, top, bottom), told)
 
 
 def _table(seen: Sequence[Seen], rate: Rate) -> tuple[list[str], np.ndarray]:
-    """Groups, and (pictures, groups, 2): boxes of the group that were read, and those read as the value."""
+    """Groups, and (pictures, groups, 2): whether boxes of it were read, and the share with the value."""
     rows = []
     for p, one in enumerate(seen):
         for person, read in zip(one.plan.people, one.read, strict=True):
@@ -83,26 +81,42 @@ def _table(seen: Sequence[Seen], rate: Rate) -> tuple[list[str], np.ndarray]:
     table = np.zeros((len(seen), len(groups), 2))
     for p, group, hit in rows:
         table[p, groups.index(group)] += (1, hit)
+    boxes = table[..., 0]
+    table[..., 1] = np.divide(table[..., 1], boxes, out=np.zeros_like(boxes), where=boxes > 0)
+    table[..., 0] = boxes > 0
     return groups, table
 
 
-def _rate(own: np.ndarray) -> Estimate:
-    e = jackknifed(own, lambda sums: float(sums[1] / sums[0]) if sums[0] else math.nan)
-    return Estimate(e.value, max(0.0, e.low), min(1.0, e.high), int(own[:, 0].sum()), e.method)
+def _shares(table: np.ndarray, group: int) -> list[float]:
+    """The group's share in each picture that has boxes of it: a picture counts once."""
+    found: list[float] = table[table[:, group, 0] > 0, group, 1].tolist()
+    return found
 
 
-def _ratio(table: np.ndarray, top: int, bottom: int, *, pairs: int) -> Estimate:
-    method = f"jackknife over pictures of the log ratio, for the most extreme of {pairs} pairs"
-    n = int(table[..., 0].sum())
+def _ratio(table: np.ndarray, top: int, bottom: int) -> Estimate:
+    """The interval allows for the pair's having been picked as the most extreme one (Bonferroni)."""
+    groups = table.shape[1]
+    pairs = groups * (groups - 1) // 2
+    level = 1 - (1 - LEVEL) / pairs
+    value = _over(float(np.mean(_shares(table, top))), float(np.mean(_shares(table, bottom))))
 
     def log_ratio(sums: np.ndarray) -> float:
-        if sums[[top, bottom]].min() <= 0:
-            return math.nan
-        return math.log(sums[top, 1] * sums[bottom, 0] / (sums[top, 0] * sums[bottom, 1]))
+        return math.log(_over(sums[top, 1] * sums[bottom, 0], sums[bottom, 1] * sums[top, 0]) or math.nan)
 
-    e = jackknifed(table, log_ratio, confidence=1 - (1 - LEVEL) / pairs)
-    if not math.isfinite(e.value):
-        value = math.inf if table[:, top, 1].sum() > 0 else math.nan
-        return Estimate(value, 1.0, math.inf, n, method)
-    high = math.exp(min(e.high, 700.0)) if math.isfinite(e.high) else math.inf
-    return Estimate(math.exp(e.value), max(1.0, math.exp(e.low)), high, n, method)
+    alike = any(np.ptp(_shares(table, g)) == 0 for g in (top, bottom))
+    e = jackknifed(table, log_ratio, confidence=level) if not alike else None
+    if e is None or not math.isfinite(e.low):
+        # At 0 or 1 throughout there is no spread to go by; the rates' own exact intervals bound their ratio.
+        one, other = (mean_interval(_shares(table, g), confidence=level) for g in (top, bottom))
+        method = f"bounds from both rates' intervals, for the most extreme of {pairs} pairs"
+        return Estimate(
+            value, max(1.0, _over(one.low, other.high)), _over(one.high, other.low), len(table), method
+        )
+    method = f"jackknife over pictures of the log ratio, for the most extreme of {pairs} pairs"
+    return Estimate(value, max(1.0, math.exp(e.low)), math.exp(min(e.high, 700.0)), len(table), method)
+
+
+def _over(top: float, bottom: float) -> float:
+    if bottom > 0:
+        return top / bottom
+    return math.inf if top > 0 else math.nan

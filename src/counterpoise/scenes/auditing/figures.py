@@ -49,6 +49,8 @@ def jackknifed(
     """A statistic of sums over pictures, tables (pictures, ...), with a t interval from leaving out one
     picture at a time; without limits for one picture, or where one less leaves the statistic undefined.
 
+    Where no picture differs from the others (no event, say) that interval would have no width; then it is as
+    wide as the exact bound for no event in so many pictures, 1 - (alpha / 2) ** (1 / pictures).
     Source: Efron and Stein, Annals of Statistics 9 (1981) 586-596.
     """
     m, total = len(tables), tables.sum(0)
@@ -61,4 +63,7 @@ def jackknifed(
         return Estimate(value, -math.inf, math.inf, m, method)
     error = math.sqrt((m - 1) / m * float(((less - less.mean()) ** 2).sum()))
     half = float(student.ppf(0.5 + confidence / 2, m - 1)) * error
+    if half <= 1e-12:
+        half = 1.0 - ((1.0 - confidence) / 2.0) ** (1.0 / m)
+        method = "no picture differs: the exact bound for no event in so many"
     return Estimate(value, value - half, value + half, m, method)

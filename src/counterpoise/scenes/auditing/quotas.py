@@ -72,7 +72,8 @@ def _as_read(seen: Sequence[Seen], judged: Judged, axis: str) -> Iterator[Figure
         if target or share:
             # A picture counts by its people here, so that the shares are those of the people.
             inside = float(np.clip(share, e.low, e.high))
-            estimate = Estimate(inside, e.low, e.high, len(seen), e.method)
+            method = e.method.replace("prompts as clusters", "pictures")
+            estimate = Estimate(inside, e.low, e.high, len(seen), method)
             yield Figure("share", f"{axis}: {value}", estimate, f"planned {target:.4g}")
     low, high = total_variation_bounds([e.low for e in found], [e.high for e in found], targets.tolist())
     distance = 0.5 * float(np.abs(pooled - targets).sum())
