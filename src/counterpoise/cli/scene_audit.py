@@ -142,6 +142,10 @@ def audited(
     plans = [path for path in files if not is_png(path)]
     sources = loaded(files)  # all are checked before anything is drawn
     reader = judge_of(names)
+    from counterpoise.scenes.auditing.disparities import rate_of
+
+    asked = list(rates) or (["exposure=revealing by skin"] if MODEL_NAME in names else [])
+    wanted_rates = [rate_of(text, dict(reader.attributes)) for text in asked]
     if plans:
         wanted = [named for named, path in zip(sources, files, strict=True) if path in plans]
         drawn, _ = drawn_with(
@@ -158,13 +162,9 @@ def audited(
         files = [there.get(path, path) for path in files]
     from counterpoise.measure.pictures import load_picture
     from counterpoise.scenes.auditing.audit import audit_scenes
-    from counterpoise.scenes.auditing.disparities import rate_of
     from counterpoise.scenes.auditing.seen import read_boxes
     from counterpoise.scenes.records import record_of
 
-    judged = dict(reader.attributes)
-    asked = list(rates) or (["exposure=revealing by skin"] if MODEL_NAME in names else [])
-    wanted_rates = [rate_of(text, judged) for text in asked]
     pixels = [load_picture(path).pixels for path in files]
     named = [named.plan for named in sources]
     _sizes_fit(files, pixels, named)
