@@ -31,12 +31,14 @@ from counterpoise.cli.scene_sources import files_of, loaded
 from counterpoise.world import MODEL_NAME
 
 if TYPE_CHECKING:
+    from counterpoise.measure.reading import Measurer
     from counterpoise.scenes.auditing.audit import Audit
     from counterpoise.scenes.auditing.figures import Figure
+    from counterpoise.scenes.auditing.seen import Seen
     from counterpoise.scenes.plan import Plan
 
 RESULTS, PAGE, PICTURES = "audit.json", "report.html", "pictures"
-Limit = Annotated[float | None, typer.Option(min=0.0)]
+AT_ONCE = 64  # pictures in memory
 
 
 def register(app: typer.Typer) -> None:
@@ -139,17 +141,16 @@ def audited(
     """Draws plans, reads all pictures, and measures."""
     from counterpoise.scenes.plan_files import is_png
 
-    plans = [path for path in files if not is_png(path)]
-    sources = loaded(files)  # all are checked before anything is drawn
-    reader = judge_of(names)
+    sources = loaded(files)  # all are checked before anything is drawn, and before torch is there
     from counterpoise.scenes.auditing.disparities import rate_of
 
+    reader = judge_of(names)
     asked = list(rates) or (["exposure=revealing by skin"] if MODEL_NAME in names else [])
-    wanted_rates = [rate_of(text, dict(reader.attributes)) for text in asked]
-    if plans:
-        wanted = [named for named, path in zip(sources, files, strict=True) if path in plans]
+    wanted = [rate_of(text, dict(reader.attributes)) for text in asked]
+    waiting = [named for named, path in zip(sources, files, strict=True) if not is_png(path)]
+    if waiting:
         drawn, _ = drawn_with(
-            wanted,
+            waiting,
             model=model,
             judges=names if repair else (),
             out=out / PICTURES,
@@ -158,22 +159,32 @@ def audited(
             replace=replace,
             measurer=reader,
         )
-        there = dict(zip(plans, drawn.files, strict=True))
-        files = [there.get(path, path) for path in files]
-    from counterpoise.measure.pictures import load_picture
+        fresh = iter(drawn.files)
+        files = [path if is_png(path) else next(fresh) for path in files]
     from counterpoise.scenes.auditing.audit import audit_scenes
-    from counterpoise.scenes.auditing.seen import read_boxes
     from counterpoise.scenes.records import record_of
 
-    pixels = [load_picture(path).pixels for path in files]
-    named = [named.plan for named in sources]
-    _sizes_fit(files, pixels, named)
-    unique = [path.name if sum(o.name == path.name for o in files) == 1 else str(path) for path in files]
-    seen = read_boxes(pixels, named, reader, side=side_of(names), names=unique)
-    timed = _timed(named, model, drawing, device) if timing else ()
+    plans = [named.plan for named in sources]
+    seen = _seen(files, plans, reader, side=side_of(names))
+    timed = _timed(plans, model, drawing, device) if timing else ()
     records = [record_of(path) for path in files]
-    found = audit_scenes(seen, reader, rates=wanted_rates, records=records, timed=timed, bars=limits)
+    found = audit_scenes(seen, reader, rates=wanted, records=records, timed=timed, bars=limits)
     return found, list(files)
+
+
+def _seen(files: Sequence[Path], plans: Sequence[Plan], reader: Measurer, *, side: int) -> list[Seen]:
+    from counterpoise.measure.pictures import load_picture
+    from counterpoise.scenes.auditing.seen import read_boxes
+
+    names = [path.name for path in files]
+    unique = [name if names.count(name) == 1 else str(path) for name, path in zip(names, files, strict=True)]
+    found: list[Seen] = []
+    for start in range(0, len(files), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        pixels = [load_picture(path).pixels for path in files[part]]
+        _sizes_fit(files[part], pixels, plans[part])
+        found += read_boxes(pixels, plans[part], reader, side=side, names=unique[part])
+    return found
 
 
 def written(found: Audit, pictures: Sequence[Path], out: Path) -> Path:

@@ -106,8 +106,18 @@ def draw(
             insist=insist,
         )
     else:
-        _no_stray(people=people, share=share, profile=profile, words=words)
-        sources = loaded(files_of(plans, prefer=".json"))
+        files = files_of(plans, prefer=".json")
+        _no_stray(
+            people=people,
+            share=share,
+            profile=profile,
+            words=words,
+            pictures=pictures != 1,
+            seed=seed,
+            at_least_one=at_least_one,
+            insist=insist,
+        )
+        sources = loaded(files)
     names = names_of(model, judge or (), repair)
     drawn, way = drawn_with(
         sources,
@@ -230,6 +240,6 @@ def _no_stray(**given: Any) -> None:
     for name, value in given.items():
         if value:
             raise UsageError(
-                f"--{name} is for a prompt, and plans were given: plan with `counterpoise scene plan`",
+                f"--{name.replace('_', '-')} is for a prompt, and plans were given: plan with `scene plan`",
                 code="E_SCENE_PROMPT",
             )

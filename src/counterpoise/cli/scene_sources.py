@@ -50,11 +50,11 @@ def files_of(given: Sequence[str], *, prefer: str) -> list[Path]:
 
 
 def is_prompt(given: Sequence[str], people: int | None) -> bool:
-    """Whether the arguments are one prompt and not paths: nothing of that name is there, and it counts people
-    or does not look like a file."""
-    if len(given) != 1 or Path(given[0]).exists():
+    """Whether the arguments are one prompt and not paths: nothing of that name is there, and it has several
+    words, or people to plan for."""
+    if len(given) != 1 or Path(given[0]).exists() or given[0].lower().endswith(SUFFIXES):
         return False
-    return people is not None or (" " in given[0].strip() and not given[0].lower().endswith(SUFFIXES))
+    return people is not None or " " in given[0].strip()
 
 
 def loaded(files: Sequence[Path]) -> list[Named]:
