@@ -97,9 +97,7 @@ def _agreement(cell: Cell) -> Figure:
 def _looks(cell: Cell, ceiling: Cell | None) -> Figure:
     """How unlike the ceiling's boxes are in the reader's features: energy distance over their spread."""
     if ceiling is None:
-        return Figure("unlike the ceiling", "", None, "the arm alone was not drawn")
-    if ceiling is cell:
-        return Figure("unlike the ceiling", "", None, "it is the ceiling")
+        return Figure("unlike the ceiling", "", None, "it is the ceiling, or that was not drawn")
     one, other = cell.features, ceiling.features
     value = energy_distance(one, other) / spread(other)
     blocks = 10
