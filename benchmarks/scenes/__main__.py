@@ -137,9 +137,8 @@ def _told(bench: Bench, given: Any) -> dict[str, Any]:
     for own, arm in _cells(list(KINDS), list(range(2, 9)), given.n, list(ARMS)):
         cell = found(bench, ARMS[arm], own)
         if cell is not None:
-            told[f"{arm} {own.name}"] = cell_figures(
-                bench, arm, (own, cell), found(bench, ARMS["alone"], own)
-            )
+            ceiling = None if arm == "alone" else found(bench, ARMS["alone"], own)
+            told[f"{arm} {own.name}"] = cell_figures(bench, arm, (own, cell), ceiling)
             tables[own.name] = places(own)
     timed = {
         f"{arm} {n}": own for arm in ROUNDS for n in range(2, 9) if (own := _timed(bench, n, arm, run=False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from typing import final
 
@@ -92,6 +93,7 @@ class Set:
         return self.kind.plain.format(CARDINALS[self.people])
 
 
+@cache
 def make_set(kind: str, people: int, n: int | None = None) -> Set:
     """The set, always of the same seeds; n: only its first pictures (their plans do not depend on n where the
     set is a stream)."""
