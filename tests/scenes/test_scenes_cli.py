@@ -48,7 +48,7 @@ def test_a_plan_is_written_drawn_shown_and_continued(tmp_path: Path) -> None:
     assert json.loads(state.read_text())["people"] == 10
     code, shown = scene("show", str(out))
     assert code == 0
-    assert "p5  a female basketball player with" in shown
+    assert "p5  a picture of a female basketball player with" in shown
     picture = tmp_path / "team.png"
     Image.new("RGB", (8, 8)).save(picture)
     picture.write_bytes(embed(picture.read_bytes(), plan))

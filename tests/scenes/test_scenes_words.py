@@ -210,9 +210,9 @@ def test_templates_say_every_value_of_the_world_in_its_own_grammar() -> None:
     one = scene_request(
         "a female boss", people=1, shares=["hair_color: red 1", "glasses: yes 1"], profile="world"
     )
-    assert plan_scene(one).people[0].prompt == "a female boss with red hair, wearing glasses"
+    assert plan_scene(one).people[0].prompt == "a picture of a female boss with red hair, wearing glasses"
     two = scene_request("women", people=1, shares=["skin: tan 1"], profile="world")
-    assert plan_scene(two).people[0].prompt == "a woman with tan skin"
+    assert plan_scene(two).people[0].prompt == "a picture of a woman with tan skin"
 
 
 def test_what_the_world_cannot_say_is_refused() -> None:

@@ -41,7 +41,12 @@ def write_report(data: ReportData, path: Path) -> None:
     Raises UsageError if `path` is a folder or two records claim one place, RefusedInputError if a
     picture is not a PNG, EnvironmentLackError if the disk refuses.
     """
-    page = report_html(data).encode("utf-8")
+    write_page(report_html(data), path)
+
+
+def write_page(text: str, path: Path) -> None:
+    """Write a page whole or not at all; errors as `write_report`'s."""
+    page = text.encode("utf-8")
     if path.is_dir():
         raise UsageError(
             f"report: {path} is a folder; expected a file such as {path}/report.html", code="E_PATH"
@@ -60,40 +65,40 @@ def report_html(data: ReportData) -> str:
 
 
 def _page(data: ReportData, room: float) -> str:
-    style = palette.style() + "\n" + _template("style.css")
-    digest = b64encode(sha256(style.encode("utf-8")).digest()).decode("ascii")
     drawing, table = summary(data)
     prompts, left_out = prompt_sections(data, room)
     panels, panels_left_out = rate_panels(data.rates, data.disparities)
     sure = data.confidence
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            data=data,
-            verdict=data.verdict or verdict_sentence(data.findings, data.claims, confidence=sure),
-            style=Markup(style),
-            style_digest=digest,
-            slots=palette.slots(arms_of(data)),
-            ledger=findings_table(data.findings, sure),
-            tallies=tallies_table(data.findings),
-            summary_drawing=drawing,
-            summary_table=table,
-            prompts=prompts,
-            prompts_left_out=left_out,
-            rates=panels,
-            rates_left_out=panels_left_out,
-            contrasts=contrasts_table(data.contrasts, data.findings, sure),
-            reached=reached_table(data.reached, data.findings, sure),
-            drifts=drifts_table(data.drifts, data.findings, sure),
-            confusions=judge_tables(data.cards, sure),
-            coverage=coverage_table(data),
-            loss_drawing=curve(data.losses, label="Chart: training loss by step.") if data.losses else None,
-            forms=forms(data),
-            limits=limits_of(data),
-            NOT_MEASURED=NOT_MEASURED,
-        )
-    ).lstrip()
+    return rendered(
+        "report.html.j2",
+        data=data,
+        verdict=data.verdict or verdict_sentence(data.findings, data.claims, confidence=sure),
+        slots=palette.slots(arms_of(data)),
+        ledger=findings_table(data.findings, sure),
+        tallies=tallies_table(data.findings),
+        summary_drawing=drawing,
+        summary_table=table,
+        prompts=prompts,
+        prompts_left_out=left_out,
+        rates=panels,
+        rates_left_out=panels_left_out,
+        contrasts=contrasts_table(data.contrasts, data.findings, sure),
+        reached=reached_table(data.reached, data.findings, sure),
+        drifts=drifts_table(data.drifts, data.findings, sure),
+        confusions=judge_tables(data.cards, sure),
+        coverage=coverage_table(data),
+        loss_drawing=curve(data.losses, label="Chart: training loss by step.") if data.losses else None,
+        forms=forms(data),
+        limits=limits_of(data),
+    )
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A template of this room as text, with the common style and its digest for the content policy."""
+    style = palette.style() + "\n" + _template("style.css")
+    digest = b64encode(sha256(style.encode("utf-8")).digest()).decode("ascii")
+    common = {"style": Markup(style), "style_digest": digest, "NOT_MEASURED": NOT_MEASURED}
+    return _environment().get_template(template).render(**values, **common).lstrip()
 
 
 def _environment() -> Environment:

@@ -27,8 +27,8 @@ class Shown:
     height: int
 
 
-def thumbnail(picture: Picture) -> Shown:
-    """The picture, at most SIDE pixels a side: PNG where that is small, else WebP; same bytes, same answer.
+def thumbnail(picture: Picture, *, side: int = SIDE) -> Shown:
+    """The picture, at most `side` pixels a side: PNG where that is small, else WebP; same bytes, same answer.
 
     Text chunks (prompts, user names) do not come along. RefusedInputError for what is no PNG.
     """
@@ -46,7 +46,7 @@ def thumbnail(picture: Picture) -> Shown:
             small = opened.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _refused(picture, f"cannot be decoded ({error}); draw it again") from error
-    small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
     kind, content = "png", _encoded(small, "PNG", optimize=True)
     if len(content) > 8_000:
         kind, content = "webp", _encoded(small, "WEBP", quality=80, method=6)

@@ -13,7 +13,7 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from counterpoise.errors import UsageError
@@ -26,6 +26,7 @@ from counterpoise.scenes.sampler.seeds import sub_seed
 
 TRIES = 3
 STRENGTH = 0.8
+GREY = (128, 128, 128)
 
 
 @final
@@ -214,12 +215,14 @@ def _read(
 
 
 def crop(picture: np.ndarray, box: tuple[int, int, int, int], size: int) -> np.ndarray:
-    """The box of a picture as uint8 (size, size, 3), resampled unless it has that size already."""
+    """The box of a picture as uint8 (size, size, 3), resampled unless it has that size already; a box that is
+    no square keeps its proportions, on grey."""
     left, top, right, bottom = box
     cut = picture[top:bottom, left:right]
     if cut.shape[:2] == (size, size):
         return cut
-    return np.asarray(Image.fromarray(cut).resize((size, size), Image.Resampling.LANCZOS))
+    fitted = ImageOps.pad(Image.fromarray(cut), (size, size), Image.Resampling.LANCZOS, color=GREY)
+    return np.asarray(fitted)
 
 
 def _held(attempts: Sequence[Attempt]) -> Attempt:

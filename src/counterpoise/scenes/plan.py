@@ -16,10 +16,12 @@ from pydantic import AfterValidator, Field
 
 from counterpoise.errors import UsageError
 from counterpoise.measure.cards import Card
+from counterpoise.scenes.sampler.settings import Regional
 
 MAX_TEXT = 2000
 MAX_SIDE = 16384
 SCHEMA_ID = "urn:counterpoise:scene-plan:1"
+_REGIONAL = Regional()  # the one place of the sampler's defaults; a profile may have others
 _COVERED = 0.999  # of the smaller box's area: the other person would have nothing left to be seen of
 
 
@@ -88,11 +90,20 @@ class Allocation(Card):
 
 @final
 class Render(Card):
-    """Settings for the regional sampler; shares of the steps, except for base_ratio and seed."""
+    """Settings for the regional sampler, as its `Regional` explains them, and the seed of the noise."""
 
-    base_ratio: float = Field(default=0.3, ge=0.0, le=1.0, description="a number from 0 to 1")
-    regional_until: float = Field(default=0.5, ge=0.0, le=1.0, description="a number from 0 to 1")
-    fence_until: float = Field(default=0.3, ge=0.0, le=1.0, description="a number from 0 to 1")
+    base_ratio: float = Field(
+        default_factory=lambda: _REGIONAL.base_ratio, ge=0.0, le=1.0, description="a number from 0 to 1"
+    )
+    regional_until: float = Field(
+        default_factory=lambda: _REGIONAL.regional_until, ge=0.0, le=1.0, description="a number from 0 to 1"
+    )
+    fence_until: float = Field(
+        default_factory=lambda: _REGIONAL.fence_until, ge=0.0, le=1.0, description="a number from 0 to 1"
+    )
+    feather: float = Field(
+        default_factory=lambda: _REGIONAL.feather, ge=0.0, le=1.0, description="a number from 0 to 1"
+    )
     seed: int = Field(strict=True, ge=0, le=2**53 - 1, description="a whole number of at least 0")
 
 
@@ -123,7 +134,7 @@ class Plan(Card):
     )
     quotas: dict[str, dict[str, str]] = Field(description='a table: attribute = { value = "2/5" }')
     allocation: Allocation = Field(description="a table: method, start_index, counts, max_deviation")
-    render: Render = Field(description="a table: base_ratio, regional_until, fence_until, seed")
+    render: Render = Field(description="a table: base_ratio, regional_until, fence_until, feather, seed")
     provenance: Provenance = Field(description="a table: who wrote the words")
     notes: tuple[str, ...] = Field(default=(), description="a list of texts")
 

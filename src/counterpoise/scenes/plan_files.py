@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from counterpoise.errors import RefusedInputError, UsageError
+from counterpoise.errors import UsageError
 from counterpoise.files import write_atomic
 from counterpoise.measure.cards import make_card, read_text
 from counterpoise.scenes.plan import Plan, check_plan
+from counterpoise.scenes.png_text import MAX_BYTES, SIGNATURE, refused, texts_of, with_text
 
 KEYWORD = "counterpoise-scene"
-MAX_BYTES = 4_000_000
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _BOX = re.compile(r'"box": \[([\d\s.,e-]+)\]')  # quotes inside texts are escaped: this is no text
 _MAX_PICTURE = 256_000_000
 
@@ -39,7 +37,7 @@ def load_plan(path: Path) -> Plan:
     value) or as `check_plan`; RefusedInputError E_PLAN_PICTURE for a picture that is damaged or carries no
     plan.
     """
-    if _is_png(path):
+    if is_png(path):
         return parse_plan(_embedded(path), where=str(path))
     try:
         text = read_text(path)
@@ -85,81 +83,32 @@ def embed(png: bytes, plan: Plan) -> bytes:
     text = json.dumps(
         plan.model_dump(mode="json"), ensure_ascii=False, allow_nan=False, separators=(",", ":")
     )
-    # Keyword, not compressed, no language, no translated keyword: PNG 3rd edition, 11.3.3.3.
-    body = KEYWORD.encode("ascii") + b"\0\0\0\0\0" + text.encode("utf-8")
-    made = [_SIGNATURE]
-    for kind, data in _chunks(png, "picture"):
-        if kind == b"iTXt" and data.startswith(KEYWORD.encode("ascii") + b"\0"):
-            continue
-        if kind == b"IEND":
-            made.append(_chunk(b"iTXt", body))
-        made.append(_chunk(kind, data))
-    return b"".join(made)
+    return with_text(png, KEYWORD, text)
 
 
 def _embedded(path: Path) -> str:
     try:
         if path.stat().st_size > _MAX_PICTURE:
-            raise _refused(str(path), f"larger than {_MAX_PICTURE} bytes")
+            raise refused(str(path), f"larger than {_MAX_PICTURE} bytes")
         data = path.read_bytes()
     except OSError as error:
         raise UsageError(
             f"{path}: cannot be read ({error.strerror})", code="E_PLAN_FILE", file=str(path)
         ) from None
-    head = KEYWORD.encode("ascii") + b"\0"
-    texts = [
-        body[len(head) :]
-        for kind, body in _chunks(data, str(path))
-        if kind == b"iTXt" and body.startswith(head)
-    ]
-    if len(texts) != 1:
-        found = "no plan" if not texts else f"{len(texts)} plans"
-        raise _refused(str(path), f"carries {found}: expected a picture that scene draw wrote, with one")
-    return _international(texts[0], str(path))
+    found = texts_of(data, KEYWORD, where=str(path))
+    if len(found) != 1:
+        told = "no plan" if not found else f"{len(found)} plans"
+        raise refused(str(path), f"carries {told}: expected a picture that scene draw wrote, with one")
+    return found[0]
 
 
-def _international(rest: bytes, where: str) -> str:
-    packed, parts = rest[:1] == b"\1", rest[2:].split(b"\0", 2)
-    try:
-        raw = parts[2]
-        if packed:
-            inflater = zlib.decompressobj()
-            raw = inflater.decompress(raw, MAX_BYTES + 1)
-        if len(raw) > MAX_BYTES:
-            raise _refused(where, f"its plan has more than {MAX_BYTES} bytes")
-        return raw.decode("utf-8")
-    except (IndexError, ValueError, zlib.error) as error:
-        raise _refused(where, f"its plan cannot be read ({error})") from None
-
-
-def _chunks(data: bytes, where: str) -> list[tuple[bytes, bytes]]:
-    """(kind, data) of every chunk, checked; RefusedInputError for bytes that are no whole PNG."""
-    found: list[tuple[bytes, bytes]] = []
-    at = len(_SIGNATURE)
-    if not data.startswith(_SIGNATURE):
-        raise _refused(where, "not a PNG")
-    while not found or found[-1][0] != b"IEND":
-        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
-        body, end = data[at + 8 : at + 8 + length], at + 12 + length
-        if end > len(data):
-            raise _refused(where, "cut off before its end: is the download complete?")
-        if zlib.crc32(kind + body) != int.from_bytes(data[end - 4 : end], "big"):
-            raise _refused(where, f"wrong checksum of its {kind!r} chunk: the file is damaged")
-        found.append((kind, body))
-        at = end
-    return found
-
-
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
-
-
-def _is_png(path: Path) -> bool:
+def is_png(path: Path) -> bool:
+    """Whether a file begins as a PNG does."""
     try:
         if not path.is_file():
             return False
         with path.open("rb") as stream:
-            return stream.read(len(_SIGNATURE)) == _SIGNATURE
+            return stream.read(len(SIGNATURE)) == SIGNATURE
     except OSError:
         return False
 
@@ -175,7 +124,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"holds {name}, which is no number: write a number")
-
-
-def _refused(where: str, reason: str) -> RefusedInputError:
-    return RefusedInputError(f"{where}: {reason}", code="E_PLAN_PICTURE", file=where)

@@ -25,6 +25,7 @@ from counterpoise.scenes.plan import (
     check_plan,
 )
 from counterpoise.scenes.request import SceneRequest, quotas_of
+from counterpoise.scenes.sampler.settings import Regional
 from counterpoise.scenes.state import QuotaState, new_state
 from counterpoise.scenes.templates import Slot, Task
 from counterpoise.scenes.writing import Writer, Written, write_words
@@ -114,7 +115,7 @@ def position_table(plans: Sequence[Plan], axis: str) -> tuple[list[str], list[st
     seen: list[tuple[str, str]] = []
     several = len({len(plan.people) for plan in plans}) > 1
     for plan in plans:
-        order = sorted(plan.people, key=lambda p: (round(p.box[1] + p.box[3], 1), p.box[0]))
+        order = reading_order(plan)
         for i, person in enumerate(order, 1):
             place = f"{i} of {len(order)}" if several else str(i)
             if axis in person.attributes:
@@ -124,6 +125,11 @@ def position_table(plans: Sequence[Plan], axis: str) -> tuple[list[str], list[st
     )
     groups, counts = place_table(seen, places)
     return groups, places, counts
+
+
+def reading_order(plan: Plan) -> list[PersonPlan]:
+    """A plan's people by place: the back row first, each row from the left."""
+    return sorted(plan.people, key=lambda p: (round(p.box[1] + p.box[3], 1), p.box[0]))
 
 
 @final
@@ -172,11 +178,21 @@ def _plan(
             counts=counts,
             max_deviation=str(furthest),
         ),
-        render=Render(seed=request.seed + index),
+        render=_render(request.profile.regional, seed=request.seed + index),
         provenance=_provenance(request, written),
         notes=request.notes,
     )
     return check_plan(plan)
+
+
+def _render(settings: Regional, *, seed: int) -> Render:
+    return Render(
+        base_ratio=settings.base_ratio,
+        regional_until=settings.regional_until,
+        fence_until=settings.fence_until,
+        feather=settings.feather,
+        seed=seed,
+    )
 
 
 def _attributes(request: SceneRequest, given: _Given, i: int) -> dict[str, str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 from counterpoise.errors import UsageError
 from counterpoise.measure.cards import nearest
+from counterpoise.scenes.sampler.settings import Regional
 
 
 @final
@@ -19,7 +20,7 @@ class CanvasProfile:
     person: every person's side where the size is fixed; width and height are then unused, since the canvas
     grows with the people, and what a row has to spare is shared out over its gaps. shrink: how large a
     back row's people are relative to the row before it. limit: the most people. rows: the most rows.
-    vocabulary: the default one.
+    vocabulary: the default one. regional: how strongly and how long its people are drawn apart.
     """
 
     name: str
@@ -32,6 +33,7 @@ class CanvasProfile:
     shrink: float = 1.0
     rows: int = 99
     vocabulary: str = "people"
+    regional: Regional = field(default_factory=Regional)
 
     @property
     def smallest(self) -> int:
