@@ -28,8 +28,9 @@ from counterpoise.files import write_atomic
 from counterpoise.measure.heads import load_reader
 from counterpoise.scenes.auditing.figures import Figure
 from counterpoise.scenes.auditing.timing import time_figures
+from counterpoise.scenes.profiles import profile_named
 from counterpoise.stats import Estimate
-from counterpoise.world import model_folder, reader_folder
+from counterpoise.world import SCENES_NAME, model_folder, reader_folder
 
 FIVE = ("team", "women", "skin-alone")  # sets of five people alone
 THERE = ("plain", "ours", "ours+repair")  # the arms that these are drawn by
@@ -68,14 +69,14 @@ def main() -> None:
 def _asked() -> Any:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scenes", description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.add_argument("--model", default="world", help="'world' or a folder of a model of the world")
+    parser.add_argument("--model", default=SCENES_NAME, help="'world-scenes' or a folder of its like")
     parser.add_argument("--n", type=int, default=200, help="at most so many pictures a set")
     parser.add_argument("--people", default="2-8", help='"5", "2-8" or "2,5"')
     parser.add_argument("--arms", default=",".join(ARMS), help=f"by commas, of {', '.join(ARMS)}")
     parser.add_argument("--sets", default=",".join(KINDS), help=f"by commas, of {', '.join(KINDS)}")
     parser.add_argument("--out", type=Path, default=Path("build/scenes"))
-    parser.add_argument("--guidance", type=float, default=2.0)
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--guidance", type=float, default=profile_named("world").guidance)
+    parser.add_argument("--steps", type=int, default=profile_named("world").steps)
     parser.add_argument("--batch-size", type=int, default=10)
     parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16"))
     parser.add_argument("--no-time", dest="time", action="store_false")

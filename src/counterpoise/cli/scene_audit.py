@@ -24,11 +24,12 @@ from counterpoise.cli.scene_draw import (
     Repair,
     Replace,
     Steps,
+    drawing_of,
     drawn_with,
     side_of,
 )
 from counterpoise.cli.scene_sources import files_of, loaded
-from counterpoise.world import MODEL_NAME
+from counterpoise.world import MODEL_NAME, SCENES_NAME
 
 if TYPE_CHECKING:
     from counterpoise.measure.reading import Measurer
@@ -52,7 +53,7 @@ def audit(
         typer.Argument(help="Pictures (PNG) that carry their plan, plans (JSON) to draw first, or folders."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for audit.json, report.html and contact sheet.")],
-    model: Model = MODEL_NAME,
+    model: Model = SCENES_NAME,
     judge: Judge = None,
     rate: Annotated[
         list[str] | None,
@@ -79,8 +80,8 @@ def audit(
         float | None, typer.Option(min=0, help="Bar: time over a plain picture's, at most (with --time).")
     ] = None,
     repair: Repair = None,
-    guidance: Guidance = 2.0,
-    steps: Steps = 20,
+    guidance: Guidance = None,
+    steps: Steps = None,
     batch_size: BatchSize = 8,
     dtype: Dtype = "float32",
     device: Device = "cpu",
@@ -100,8 +101,8 @@ def audit(
         "deviation": deviation,
         "time": slower,
     }
-    drawing = {"guidance": guidance, "steps": steps, "batch_size": batch_size, "dtype": dtype}
     files = files_of(scenes, prefer=".png")
+    drawing = drawing_of(model, guidance, steps) | {"batch_size": batch_size, "dtype": dtype}
     names = judge_names(model, judge or ())
     found, pictures = audited(
         files,

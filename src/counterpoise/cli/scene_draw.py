@@ -14,7 +14,7 @@ from counterpoise.cli.judged import judge_names, judge_of
 from counterpoise.cli.lines import show
 from counterpoise.cli.scene_sources import files_of, is_prompt, loaded, planned
 from counterpoise.errors import UsageError
-from counterpoise.world import MODEL_NAME, model_folder
+from counterpoise.world import MODEL_NAME, SCENES_NAME, is_embedded, model_folder
 
 if TYPE_CHECKING:
     from counterpoise.measure.reading import Measurer
@@ -29,6 +29,12 @@ PROFILES = {
     "Stable Diffusion 3": "sd3",
     "Flux": "flux",
 }
+CLASSES = {
+    "StableDiffusionPipeline": "sd15",
+    "StableDiffusionXLPipeline": "sdxl",
+    "StableDiffusion3Pipeline": "sd3",
+    "FluxPipeline": "flux",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -36,12 +42,16 @@ def register(app: typer.Typer) -> None:
     app.command()(draw)
 
 
-Model = Annotated[str, typer.Option(help="'world' or a diffusers folder.")]
+Model = Annotated[str, typer.Option(help="'world-scenes' or a diffusers folder.")]
 Judge = Annotated[
     list[str] | None, typer.Option(help="Who reads boxes (docs/judges.md); the world has its own reader.")
 ]
-Guidance = Annotated[float, typer.Option(min=1.0, max=100.0, help="As the model will be used.")]
-Steps = Annotated[int, typer.Option(min=1, max=1000, help="As the model will be used.")]
+Guidance = Annotated[
+    float | None, typer.Option(min=1.0, max=100.0, help="As the model will be used; else its family's usual.")
+]
+Steps = Annotated[
+    int | None, typer.Option(min=1, max=1000, help="As the model will be used; else its family's usual.")
+]
 BatchSize = Annotated[int, typer.Option(min=1, max=1024, help="Pictures drawn at once.")]
 Dtype = Annotated[str, typer.Option(help="float32, or bfloat16 (faster where the machine has it).")]
 Device = Annotated[str, typer.Option(help="cpu, or cuda where there is one.")]
@@ -62,11 +72,11 @@ def draw(
         typer.Argument(help="Plans (JSON), pictures (PNG) that carry one, folders of them; or one prompt."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for pictures, contact sheet and log.")],
-    model: Model = MODEL_NAME,
+    model: Model = SCENES_NAME,
     judge: Judge = None,
     repair: Repair = None,
-    guidance: Guidance = 2.0,
-    steps: Steps = 20,
+    guidance: Guidance = None,
+    steps: Steps = None,
     batch_size: BatchSize = 8,
     dtype: Dtype = "float32",
     device: Device = "cpu",
@@ -93,7 +103,7 @@ def draw(
     """
     prompted = is_prompt(plans, people)
     if prompted:
-        known = profile or ("world" if model == MODEL_NAME else _profile_of(model))
+        known = profile or profile_of(model)
         sources = planned(
             plans[0],
             people=people,
@@ -124,7 +134,7 @@ def draw(
         model=model,
         judges=names,
         out=out,
-        drawing={"guidance": guidance, "steps": steps, "batch_size": batch_size, "dtype": dtype},
+        drawing=drawing_of(model, guidance, steps) | {"batch_size": batch_size, "dtype": dtype},
         device=device,
         replace=replace,
     )
@@ -139,7 +149,7 @@ def names_of(model: str, judges: Sequence[str], repair: bool | None) -> tuple[st
     """
     if repair is False:
         return ()
-    if repair is None and not judges and model != MODEL_NAME:
+    if repair is None and not judges and not is_embedded(model):
         return ()
     return judge_names(model, judges)
 
@@ -229,11 +239,31 @@ def _wrong(tries: Sequence[dict[str, Any]]) -> int:
     return sum(any(each["read"][a] != v for a, v in each["asked"].items()) for each in tries)
 
 
-def _profile_of(model: str) -> str:
-    from counterpoise.diffusion.load import load_pipeline
-    from counterpoise.scenes.sampler.families import family_of
+def profile_of(model: str) -> str:
+    """The canvas profile of a model, by what its folder says of itself."""
+    if is_embedded(model):
+        return "world"
+    try:
+        index = json.loads((model_folder(model) / "model_index.json").read_text("utf-8"))
+        return CLASSES[index["_class_name"]]
+    except (OSError, ValueError, KeyError, TypeError):  # loading it says what is wrong with it
+        from counterpoise.diffusion.load import load_pipeline
+        from counterpoise.scenes.sampler.families import family_of
 
-    return PROFILES[family_of(load_pipeline(model_folder(model))).name]
+        return PROFILES[family_of(load_pipeline(model_folder(model))).name]
+
+
+def drawing_of(model: str, guidance: float | None, steps: int | None) -> dict[str, Any]:
+    """Guidance and steps as given, else as the model's family is usually drawn with."""
+    from counterpoise.scenes import profile_named
+
+    if guidance is not None and steps is not None:
+        return {"guidance": guidance, "steps": steps}
+    usual = profile_named(profile_of(model))
+    return {
+        "guidance": usual.guidance if guidance is None else guidance,
+        "steps": usual.steps if steps is None else steps,
+    }
 
 
 def _no_stray(**given: Any) -> None:

@@ -20,7 +20,8 @@ class CanvasProfile:
     person: every person's side where the size is fixed; width and height are then unused, since the canvas
     grows with the people, and what a row has to spare is shared out over its gaps. shrink: how large a
     back row's people are relative to the row before it. limit: the most people. rows: the most rows.
-    vocabulary: the default one. regional: how strongly and how long its people are drawn apart.
+    vocabulary: the default one. regional: how strongly and how long its people are drawn apart. guidance,
+    steps: what the model's stock pipeline usually draws with.
     """
 
     name: str
@@ -34,6 +35,8 @@ class CanvasProfile:
     rows: int = 99
     vocabulary: str = "people"
     regional: Regional = field(default_factory=Regional)
+    guidance: float = 7.5
+    steps: int = 50
 
     @property
     def smallest(self) -> int:
@@ -48,10 +51,40 @@ PROFILES = {
     each.name: each
     for each in (
         CanvasProfile("sd15", cell=64, limit=16, width=512, height=512),
-        CanvasProfile("sdxl", cell=32, limit=24, width=1024, height=1024, shrink=0.85),
-        CanvasProfile("sd3", cell=16, limit=24, width=1024, height=1024, multiple=16, shrink=0.85),
-        CanvasProfile("flux", cell=16, limit=24, width=1024, height=1024, multiple=16, shrink=0.85),
-        CanvasProfile("world", cell=16, limit=16, multiple=64, person=64, rows=2, vocabulary="world"),
+        CanvasProfile("sdxl", cell=32, limit=24, width=1024, height=1024, shrink=0.85, guidance=5.0),
+        CanvasProfile(
+            "sd3",
+            cell=16,
+            limit=24,
+            width=1024,
+            height=1024,
+            multiple=16,
+            shrink=0.85,
+            guidance=7.0,
+            steps=28,
+        ),
+        CanvasProfile(
+            "flux",
+            cell=16,
+            limit=24,
+            width=1024,
+            height=1024,
+            multiple=16,
+            shrink=0.85,
+            guidance=3.5,
+            steps=28,
+        ),
+        CanvasProfile(
+            "world",
+            cell=16,
+            limit=16,
+            multiple=64,
+            person=64,
+            rows=2,
+            vocabulary="world",
+            guidance=4.0,
+            steps=10,
+        ),
     )
 }
 
