@@ -194,3 +194,19 @@ def test_a_plan_depends_on_its_request_alone() -> None:
     assert plan_many(asked, 3).plans == plan_many(request(), 3).plans
     layouts = [[p.box for p in plan.people] for plan in plan_many(asked, 6).plans]
     assert any(a != b for a, b in pairwise(layouts))
+
+
+def test_a_joint_tables_attributes_come_in_turn_too() -> None:
+    """Cells taken in their order showed one presentation in every picture of five."""
+    tones = ("pale", "light", "tan", "brown", "dark")
+    cells = ", ".join(f"{who} + {tone} 1/10" for who in ("woman", "man") for tone in tones)
+    asked = scene_request(
+        "a group of people", people=5, shares=(f"presentation + skin: {cells}",), profile="world", seed=7
+    )
+    plans = plan_many(asked, 30, state=new_state(asked.units, asked.roles)).plans
+    people = people_of(plans)
+    assert furthest(people, "presentation", dict.fromkeys(("woman", "man"), Fraction(1, 2))) <= 1
+    assert furthest(people, "skin", dict.fromkeys(tones, Fraction(1, 5))) <= 1
+    assert all(len({person.attributes["presentation"] for person in plan.people}) == 2 for plan in plans)
+    pairs = Counter((person["presentation"], person["skin"]) for person in people)
+    assert set(pairs.values()) == {15}

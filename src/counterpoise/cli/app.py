@@ -40,7 +40,11 @@ app.add_typer(world.app, name="world", help="The embedded model of known bias: d
 app.add_typer(
     adapter.app, name="adapter", help="LoRA files: inspect, convert, compose, resize, extract, fold."
 )
-app.add_typer(scene.app, name="scene", help="Group pictures in exact proportions: plan person by person.")
+app.add_typer(
+    scene.app,
+    name="scene",
+    help="Group pictures in exact proportions: planned, drawn and audited person by person.",
+)
 app.add_typer(measure.app, name="measure", help="Judges of pictures: read, label by people, calibrate.")
 app.command("demo")(demo.demo)
 app.command("audit")(audit.audit)

@@ -111,7 +111,8 @@ def _next(
     seed: int,
 ) -> int:
     shares, counts = units[unit].shares, tally.counts[unit]
-    if unit == 0 and block is None:
+    joint = len(units[unit].axes) > 1
+    if unit == 0 and block is None and not joint:
         return next(tijdeman(shares, 1, counts=counts))
     free = safe_next(shares, counts, block=block)
     if not free:
@@ -129,7 +130,19 @@ def _next(
             Fraction(0),
         )
 
-    return min(free, key=lambda cell: (surplus(cell), rng.random()))
+    ahead = _ahead(units[unit], counts) if joint else [Fraction(0)] * len(shares)
+    return min(free, key=lambda cell: (ahead[cell], surplus(cell), rng.random()))
+
+
+def _ahead(unit: Unit, counts: Sequence[int]) -> list[Fraction]:
+    """For each cell of a joint unit, how far its values are ahead of their own shares, in people, all axes
+    together: taken where it is least, combinations come in turn and their values too."""
+    n, had, shares = sum(counts), _margins(unit, counts), unit.margins()
+    over = {axis: {v: had[axis][v] - share * n for v, share in own.items()} for axis, own in shares.items()}
+    return [
+        sum((over[axis][value] for axis, value in zip(unit.axes, cell, strict=True)), Fraction(0))
+        for cell in unit.cells
+    ]
 
 
 def _spread(units: Sequence[Unit], table: dict[Person, int], n: int, *, seed: int) -> list[Person]:
