@@ -82,6 +82,7 @@ PROFILES = {
             person=64,
             rows=2,
             vocabulary="world",
+            regional=Regional(base_ratio=0.1),
             guidance=4.0,
             steps=10,
         ),
