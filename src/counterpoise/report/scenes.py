@@ -148,9 +148,8 @@ def _figure_sections(found: Audit) -> list[Section]:
         if own:
             rows = [[Cell(f"{each.kind} {each.of}".strip()), *_cells(each)] for each in own]
             ways = dict.fromkeys(each.estimate.method for each in own if each.estimate)
-            table = Table(
-                title, ("figure", "value", "n", "remark"), rows, [f"Intervals at 95 %: {'; '.join(ways)}."]
-            )
+            notes = [f"Intervals at 95 %: {'; '.join(ways)}."] if ways else []
+            table = Table(title, ("figure", "value", "n", "remark"), rows, notes)
             sections.append(
                 Section(title, [told], [table], _charts(own) if title == "Associations inside boxes" else [])
             )
