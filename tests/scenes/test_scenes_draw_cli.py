@@ -53,7 +53,7 @@ def test_a_prompt_becomes_pictures_a_sheet_and_a_log(drawn: Path) -> None:
     assert log["way"]["judge"].startswith("world ")
     assert {row["attempt"] for row in log["pictures"][0]["tries"]} >= {0}
     with Image.open(drawn / "sheet.png") as sheet:
-        assert sheet.width >= 2 * 160
+        assert sheet.width >= 2 * 128
     code, shown = scene("show", drawn / "scene-00000.png")
     assert code == 0
     assert "p1  a picture of a" in shown

@@ -102,8 +102,8 @@ def audit(
         "time": slower,
     }
     files = files_of(scenes, prefer=".png")
-    drawing = drawing_of(model, guidance, steps) | {"batch_size": batch_size, "dtype": dtype}
     names = judge_names(model, judge or ())
+    drawing = drawing_of(model, guidance, steps) | {"batch_size": batch_size, "dtype": dtype}
     found, pictures = audited(
         files,
         out,
