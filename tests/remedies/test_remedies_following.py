@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from counterpoise.remedies.goal import Goal
 from counterpoise.remedies.neighbours import neighbours
+from counterpoise.remedies.reachable import asked_of
 
 SLOTS = {"presentation": {"woman": "female", "man": "male"}, "skin": ["pale", "tan", "dark"]}
 BOSS = {
@@ -157,6 +158,12 @@ def test_a_wrong_table_is_named_by_the_schema_not_by_what_follows(wrong: dict[st
     edit = {"neutral": "a boss", "attribute": ["skin"], "variants": []}
     with pytest.raises(ValidationError, match=named):
         goal(edit=[edit | wrong])
+
+
+def test_a_variant_is_asked_for_in_all_that_it_says_however_many_edits_have_it() -> None:
+    asked = asked_of(goal())
+    assert len(asked) == 6
+    assert asked["a female boss with dark skin"] == {"presentation": "woman", "skin": "dark"}
 
 
 def test_a_wrong_keep_is_named_by_the_schema() -> None:

@@ -44,7 +44,7 @@ class Obeyed:
 def reachability(bench: Bench, goal: Goal) -> list[Obeyed]:
     """How often each variant's phrase is obeyed, over the templates that the repair may see; found again in
     bench.work when it was interrupted."""
-    asked = {variant.phrase: edit.cell(variant) for edit in goal.edits for variant in edit.variants}
+    asked = asked_of(goal)
     file = bench.work / "reachable.json"
     kept: dict[str, list[bool]] = json.loads(file.read_text("utf-8")) if file.exists() else {}
     read = {phrase: kept.get(phrase, []) for phrase in asked}
@@ -55,6 +55,15 @@ def reachability(bench: Bench, goal: Goal) -> list[Obeyed]:
         undecided = sum(not row.decided and row.n < MOST for row in _rows(read))
         bench.progress("variants", len(asked) - undecided, len(asked), float("nan"))
     return _rows(read)
+
+
+def asked_of(goal: Goal) -> dict[str, dict[str, str]]:
+    """phrase -> attribute -> value, as all edits together that have the phrase read it."""
+    asked: dict[str, dict[str, str]] = {}
+    for edit in goal.edits:
+        for variant in edit.variants:
+            asked.setdefault(variant.phrase, {}).update(edit.cell(variant))
+    return asked
 
 
 def check_reached(rows: Sequence[Obeyed]) -> tuple[str, ...]:
