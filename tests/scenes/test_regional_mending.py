@@ -98,7 +98,7 @@ def test_a_judge_that_abstains_costs_the_most_tries_and_keeps_the_first_drawing(
     assert [own.attempt for own in mended.attempts if own.scene == 1] == [0, 0]
     assert all(own.kept == (own.attempt == 0) for own in mended.attempts)
     assert len({own.seed for own in mended.attempts if own.scene == 0}) == 4
-    assert mended.redrawing_calls == 3 * 2  # two of three steps, for strength 0.8
+    assert mended.redrawing_calls == 3 * 3
     first = painter(sd)([scene, other], [4, 5])
     assert all(np.array_equal(a, b) for a, b in zip(first, mended.pictures, strict=True))
     nothing = draw_and_mend(painter(sd), [other], [5], Brightness(0), size=16)

@@ -23,9 +23,8 @@ from counterpoise.scenes.sampler.families import family_of, unpacked
 from counterpoise.scenes.sampler.owners import owners
 from counterpoise.scenes.sampler.scene import Scene, pixels
 from counterpoise.scenes.sampler.seeds import sub_seed
+from counterpoise.scenes.sampler.settings import STRENGTH, TRIES
 
-TRIES = 3
-STRENGTH = 0.8
 GREY = (128, 128, 128)
 
 

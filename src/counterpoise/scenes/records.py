@@ -18,6 +18,7 @@ from counterpoise.errors import UsageError
 from counterpoise.measure.cards import Card, canonical, make_card
 from counterpoise.scenes.plan import Plan
 from counterpoise.scenes.png_text import refused, texts_of, with_text
+from counterpoise.scenes.sampler.settings import STRENGTH, TRIES
 
 KEYWORD = "counterpoise-drawing"
 
@@ -43,8 +44,8 @@ class Way(Card):
     batch_size: int = Field(default=8, ge=1, le=1024, description="a whole number from 1 to 1024")
     dtype: Literal["float32", "bfloat16"] = Field(default="float32", description='"float32" or "bfloat16"')
     mended: bool = Field(default=False, description="true or false")
-    tries: int = Field(default=3, ge=0, le=100, description="a whole number of at least 0")
-    strength: float = Field(default=0.8, gt=0.0, le=1.0, description="a number above 0, at most 1")
+    tries: int = Field(default=TRIES, ge=0, le=100, description="a whole number of at least 0")
+    strength: float = Field(default=STRENGTH, gt=0.0, le=1.0, description="a number above 0, at most 1")
     judge: str = Field(default="", description="a judge's name and version")
     side: int = Field(default=0, ge=0, description="pixels a side of what the judge reads; 0 without one")
 
