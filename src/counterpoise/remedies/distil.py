@@ -91,7 +91,10 @@ def suited(goal: Goal) -> Method:
         explicit=0.08,
         kept_share=0.30,
         first=replace(FIRST, steps=240 + 5 * variants, lr=2.5e-3, cooldown=150, ema=0.97),
-        later=replace(LATER, steps=120, lr=1.2e-3),
+        # Without a long cooldown the last steps' walk moves all edits' shares alike, by up to five points.
+        later=replace(
+            LATER, steps=max(120, variants), lr=8e-4, cooldown=max(90, 3 * variants // 4), ema=0.98
+        ),
         corrections=3,
         readings=8,
         spread=True,
