@@ -182,6 +182,16 @@ def test_plans_that_cannot_be_told_apart_or_judged_are_refused(sd: Any, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+def test_people_of_whom_nothing_is_planned_are_drawn_and_need_no_check(sd: Any, tmp_path: Path) -> None:
+    way = WAY.model_copy(update={"mended": True, "side": 16})
+    drawn = draw_plans(named(plan_of({}, {})), Bench(sd, "tiny", way, Brightness(1)), tmp_path)
+    record = record_of(drawn.files[0])
+    assert record is not None
+    assert record.again == 0
+    plain = draw_plans(named(plan_of({}, {})), Bench(sd, "tiny", WAY), tmp_path / "plain")
+    assert np.array_equal(pixels(drawn.files[0]), pixels(plain.files[0]))
+
+
 def test_a_model_without_cross_attention_is_refused(sd: Any, tmp_path: Path) -> None:
     from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 

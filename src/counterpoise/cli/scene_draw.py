@@ -222,7 +222,7 @@ def lines_of(told: dict[str, Any], out: Path) -> list[str]:
     """What was drawn, for a terminal."""
     rows = told["pictures"]
     lines = [f"{len(rows)} pictures in {out}, {told['drawn_now']} of them drawn now; sheet {out / SHEET}"]
-    first = [each for row in rows for each in row["tries"] if each["attempt"] == 0]
+    first = [each for row in rows for each in row["tries"] if each["attempt"] == 0 and each["asked"]]
     if first:
         held = [each for row in rows for each in row["tries"] if each["kept"]]
         wrong, left = _wrong(first), _wrong(held)

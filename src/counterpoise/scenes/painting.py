@@ -114,7 +114,8 @@ def _jobs(plans: Sequence[Named], bench: Bench, out: Path) -> list[_Job]:
             names = {person: name for person, (name, _, _) in adapters.items()}
             scene = scene_of(named.plan, judged=judged, adapters=names)
             checked_levels(bench.pipeline, [scene])
-            if judged is not None and not any(person.attributes for person in scene.people):
+            planned = any(person.attributes for person in named.plan.people)
+            if judged is not None and planned and not any(person.attributes for person in scene.people):
                 raise _nothing_to_check(named.plan, judged)
         prints = {person: adapter.fingerprint() for person, (_, adapter, _) in adapters.items()}
         key = key_of(named.plan, bench.way, weights=weights, adapters=prints)
@@ -125,7 +126,7 @@ def _jobs(plans: Sequence[Named], bench: Bench, out: Path) -> list[_Job]:
 
 def _nothing_to_check(plan: Plan, judged: Mapping[str, Sequence[str]]) -> UsageError:
     asked = sorted({axis for person in plan.people for axis in person.attributes})
-    reason = f"nothing to check: its people have {', '.join(asked) or 'no attributes'}, and the judge reads "
+    reason = f"nothing to check: its people have {', '.join(asked)}, and the judge reads "
     reason += f"{', '.join(judged)}; name another judge, or draw with --no-repair"
     return UsageError(reason, code="E_ATTRIBUTE")
 
