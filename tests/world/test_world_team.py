@@ -10,13 +10,14 @@ import torch
 
 from counterpoise.diffusion.load import load_pipeline
 from counterpoise.diffusion.painter import Painter
+from counterpoise.lora import Host
 from counterpoise.lora.training import Schedule
 from counterpoise.measure.heads import load_reader
 from counterpoise.world import SCENES_NAME, WEIGHTS, model_folder, reader_folder, team_data
 from counterpoise.world.autoencoder import to_tensor, train_decoder
 from counterpoise.world.count import find_people
 from counterpoise.world.denoiser import Captioned, tokenize, train_denoiser
-from counterpoise.world.model import new_scheduler
+from counterpoise.world.model import new_scheduler, save
 from counterpoise.world.table import load_table
 from counterpoise.world.team import (
     COUNT_WORDS,
@@ -159,6 +160,15 @@ def test_the_scenes_model_draws_who_stands_where() -> None:
     painter = Painter(scenes, guidance=4.0, steps=6, batch_size=4, latent_size=(8, 24))
     found = painter(["a picture of three people side by side"] * 4, range(4))
     assert sum(len(find_people(picture)) == 3 for picture in found) >= 3
+
+
+def test_a_saved_model_does_not_say_where_it_was_made(tmp_path: Path) -> None:
+    save(load_pipeline(model_folder(SCENES_NAME)), tmp_path / "again")
+    for folder in (tmp_path / "again", WEIGHTS):
+        for file in folder.rglob("*.json"):
+            assert "_name_or_path" not in file.read_text("utf-8"), file
+    again = load_pipeline(tmp_path / "again")
+    assert Host(again).fingerprint() == Host(load_pipeline(model_folder(SCENES_NAME))).fingerprint()
 
 
 def test_scenes_and_portraits_train_one_network(tmp_path: Path) -> None:

@@ -151,7 +151,8 @@ def assemble(
 
 
 def save(pipeline: StableDiffusionPipeline, folder: Path) -> None:
-    """Writes the pipeline as fp16 safetensors; the pipeline in memory keeps its dtype."""
+    """Writes the pipeline as fp16 safetensors, without the place it was loaded from; the pipeline in memory
+    keeps its dtype."""
     quieten()
     parts = {name: getattr(pipeline, name) for name in ("vae", "unet", "text_encoder")}
     dtypes = {name: part.dtype for name, part in parts.items()}
@@ -162,3 +163,7 @@ def save(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     finally:
         for name, part in parts.items():
             torch.nn.Module.to(part, dtypes[name])
+    for file in folder.rglob("*.json"):
+        said = json.loads(file.read_text("utf-8"))
+        if isinstance(said, dict) and said.pop("_name_or_path", None) is not None:
+            file.write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", "utf-8")
