@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 from counterpoise.errors import UsageError
@@ -47,45 +47,28 @@ class CanvasProfile:
 # Cells: 512 px / 8 (SD 1.5), 1024 / 32 (SDXL), 1024 / 64 (patches of the transformers); the world's UNet
 # attends on 8 x 8 and 4 x 4 latents of a 64 px person. Limits: what the canvas holds at two cells a side,
 # at most 24.
+_SDXL = CanvasProfile("sdxl", cell=32, limit=24, width=1024, height=1024, shrink=0.85, guidance=5.0)
+_SD3 = replace(_SDXL, name="sd3", cell=16, multiple=16, guidance=7.0, steps=28)
+_WORLD = CanvasProfile(
+    "world",
+    cell=16,
+    limit=16,
+    multiple=64,
+    person=64,
+    rows=2,
+    vocabulary="world",
+    regional=Regional(base_ratio=0.1),
+    guidance=4.0,
+    steps=10,
+)
 PROFILES = {
     each.name: each
     for each in (
         CanvasProfile("sd15", cell=64, limit=16, width=512, height=512),
-        CanvasProfile("sdxl", cell=32, limit=24, width=1024, height=1024, shrink=0.85, guidance=5.0),
-        CanvasProfile(
-            "sd3",
-            cell=16,
-            limit=24,
-            width=1024,
-            height=1024,
-            multiple=16,
-            shrink=0.85,
-            guidance=7.0,
-            steps=28,
-        ),
-        CanvasProfile(
-            "flux",
-            cell=16,
-            limit=24,
-            width=1024,
-            height=1024,
-            multiple=16,
-            shrink=0.85,
-            guidance=3.5,
-            steps=28,
-        ),
-        CanvasProfile(
-            "world",
-            cell=16,
-            limit=16,
-            multiple=64,
-            person=64,
-            rows=2,
-            vocabulary="world",
-            regional=Regional(base_ratio=0.1),
-            guidance=4.0,
-            steps=10,
-        ),
+        _SDXL,
+        _SD3,
+        replace(_SD3, name="flux", guidance=3.5),
+        _WORLD,
     )
 }
 

@@ -39,8 +39,8 @@ class Way(Card):
     """How plans are drawn. mended: whether boxes that fail are drawn again, at most `tries` times, from noise
     of `strength`; judge: who reads them, by name and version, "" where nobody does."""
 
-    guidance: float = Field(default=2.0, ge=1.0, le=100.0, description="a number from 1 to 100")
-    steps: int = Field(default=20, ge=1, le=1000, description="a whole number from 1 to 1000")
+    guidance: float = Field(ge=1.0, le=100.0, description="a number from 1 to 100")
+    steps: int = Field(ge=1, le=1000, description="a whole number from 1 to 1000")
     batch_size: int = Field(default=8, ge=1, le=1024, description="a whole number from 1 to 1024")
     dtype: Literal["float32", "bfloat16"] = Field(default="float32", description='"float32" or "bfloat16"')
     mended: bool = Field(default=False, description="true or false")
