@@ -261,7 +261,7 @@ def test_a_bar_is_decided_where_the_whole_interval_lies_on_one_side(
 def test_an_audit_is_one_object_and_warns_of_a_judge_that_mended() -> None:
     plan = plan_of({"skin": "pale"}, {"skin": "tan"}, quotas={"skin": {"pale": "1/2", "tan": "1/2"}})
     rows = [seen(plan, {"skin": "pale"}, {"skin": "tan"}, name=f"{i}.png") for i in range(12)]
-    way = Way(mended=True, judge="says 1", side=16)
+    way = Way(guidance=4.0, steps=2, mended=True, judge="says 1", side=16)
     record = Record(key="", model="tiny", weights="", way=way, adapters={}, calls=20, again=8, tries=())
     found = audit_scenes(rows, Says(), records=[record] * 12, bars={"correct": 0.5})
     told = found.to_dict()
