@@ -23,6 +23,7 @@ import numpy as np
 
 from counterpoise.files import whole
 from counterpoise.lora import Adapter, Host
+from counterpoise.measure.reading import Reading
 from counterpoise.remedies.cross_attention import moved
 from counterpoise.remedies.directions import (
     Directions,
@@ -32,6 +33,7 @@ from counterpoise.remedies.directions import (
     preserved,
     target,
 )
+from counterpoise.remedies.donors import Donor, Rows, candidates, donors
 from counterpoise.remedies.goal import Goal
 from counterpoise.remedies.normal_equations import LOSS, RIDGE
 from counterpoise.remedies.proof import judgement
@@ -40,6 +42,7 @@ from counterpoise.remedies.response import fitted, towards
 from counterpoise.remedies.treatment import Bench, Cost, Prepared, Treatment
 from counterpoise.stats import Verdict
 
+DONOR_SEED = 5_500_000
 SEARCH_SEED = 6_000_000
 PROOF_SEED = 7_000_000
 _ROUND_SEEDS = 100_000
@@ -56,7 +59,8 @@ class ClosedForm:
     the search before the first candidate; 0 takes the start as it is and proves nothing, which is the edit of
     arXiv:2308.14761 without its loop. pictures: a round, for each class of an edit. candidates: put to the
     proof at most, a round of the search between one and the next. tolerance: of every share. looks: pictures
-    for each edit between looks at the evidence, and the most a candidate gets.
+    for each edit between looks at the evidence, and the most a candidate gets. readings: pictures of each
+    phrase that an edit of three cells or more might borrow from (see `donors`); 0: none borrows.
     """
 
     keep: float = 0.3
@@ -69,12 +73,13 @@ class ClosedForm:
     tolerance: float = 0.15
     confidence: float = 0.95
     looks: tuple[int, int] = (25, 200)
+    readings: int = 16
 
 
-PLAIN = ClosedForm(rounds=0)
+PLAIN = ClosedForm(rounds=0, readings=0)
 """The variants' mean and no search, as UCE's first edit."""
 
-FAST = ClosedForm(rounds=2, pictures=6, candidates=1, looks=(10, 20))
+FAST = ClosedForm(rounds=2, pictures=6, candidates=1, looks=(10, 20), readings=0)
 """To see that it runs, not to be relied on."""
 
 
@@ -119,9 +124,17 @@ def search(bench: Bench, goal: Goal, method: ClosedForm) -> Found:
     """
     check_goal(goal, bench.measurer)
     started = time.monotonic()
-    ways = directions(bench.painter, goal, keep=method.keep, ridge=method.ridge)
-    weights = [method.start * np.array(target(edit)) for edit in goal.edits]
-    trials = Trials(bench, goal, method, ways)
+    lent, read = lenders(bench, goal, method)
+    phrases = [[donor.phrase for donor in own] for own in lent]
+    ways = directions(bench.painter, goal, keep=method.keep, ridge=method.ridge, donors=phrases)
+    weights = [
+        np.array([0.0] * len(target(edit)) + [donor.weight for donor in own])
+        if own
+        else method.start * np.array(target(edit))
+        for edit, own in zip(goal.edits, lent, strict=True)
+    ]
+    trials = Trials(bench, goal, method, ways, leans=[[donor.lean for donor in own] for own in lent])
+    trials.judged += read
     best: tuple[int, Found] | None = None
     for candidate in range(1, method.candidates + 1):
         for _ in range(method.rounds if candidate == 1 else 1 if method.rounds else 0):
@@ -148,6 +161,42 @@ def search(bench: Bench, goal: Goal, method: ClosedForm) -> Found:
     return replace(best[1], judged=trials.judged, seconds=time.monotonic() - started)
 
 
+def lenders(bench: Bench, goal: Goal, method: ClosedForm) -> tuple[list[tuple[Donor, ...]], int]:
+    """The donors of each edit, by what the frozen model draws of them, and how many pictures were read."""
+    attributes = bench.measurer.attributes
+    asked = [candidates(goal, edit, attributes) if method.readings else () for edit in goal.edits]
+    neutrals = [edit.neutral for edit, own in zip(goal.edits, asked, strict=True) if own]
+    phrases = list(dict.fromkeys([*neutrals, *(phrase for own in asked for phrase in own)]))
+    templates, n = goal.templates[:-1] or goal.templates, method.readings
+
+    def read() -> list[list[int]]:
+        # All phrases on the same seeds, so that they differ by their words alone.
+        prompts = [templates[k % len(templates)].format(phrase) for phrase in phrases for k in range(n)]
+        rows = bench.measurer(bench.painter(prompts, [*range(DONOR_SEED, DONOR_SEED + n)] * len(phrases)))
+        bench.progress("priors", len(phrases), len(phrases), float("nan"))
+        return [[_number(row[name].value, own) for name, own in attributes.items()] for row in rows]
+
+    numbers = _kept(bench.work / "priors.json", read) if phrases else []
+    every = [
+        {
+            name: Reading((*values, None)[k], 1.0)
+            for k, (name, values) in zip(own, attributes.items(), strict=True)
+        }
+        for own in numbers
+    ]
+    told: dict[str, Rows] = {phrase: every[i * n : (i + 1) * n] for i, phrase in enumerate(phrases)}
+    lent = [
+        donors(goal, edit, told[edit.neutral], {phrase: told[phrase] for phrase in own}) if own else ()
+        for edit, own in zip(goal.edits, asked, strict=True)
+    ]
+    return lent, n * len(phrases)
+
+
+def _number(value: str | None, values: Sequence[str]) -> int:
+    """Where a value stands among all, -1 for none of them."""
+    return -1 if value is None else values.index(value)
+
+
 def made(bench: Bench, ways: Directions, method: ClosedForm, weights: Sequence[np.ndarray]) -> Adapter:
     """The adapter at these weights, with them in its metadata."""
     plain = moved(
@@ -159,15 +208,25 @@ def made(bench: Bench, ways: Directions, method: ClosedForm, weights: Sequence[n
         loss=method.loss,
     )
     told = {edit.neutral: own.round(4).tolist() for edit, own in zip(ways.goal.edits, weights, strict=True)}
-    return Adapter(plain.layers, {"method": "closed-form", "weights": json.dumps(told)})
+    lent = {edit.neutral: own for edit, own in zip(ways.goal.edits, ways.donors, strict=True) if own}
+    notes = {"method": "closed-form", "weights": json.dumps(told), "donors": json.dumps(lent)}
+    return Adapter(plain.layers, notes)
 
 
 @final
 class Trials:
     """The search's pictures so far, and the weights that they lead to."""
 
-    def __init__(self, bench: Bench, goal: Goal, method: ClosedForm, ways: Directions) -> None:
-        self.bench, self.goal, self.method, self.ways = bench, goal, method, ways
+    def __init__(
+        self,
+        bench: Bench,
+        goal: Goal,
+        method: ClosedForm,
+        ways: Directions,
+        *,
+        leans: Sequence[Sequence[Sequence[float]]],
+    ) -> None:
+        self.bench, self.goal, self.method, self.ways, self.leans = bench, goal, method, ways, leans
         self.templates = goal.templates[:-1] or goal.templates
         self.round = 0
         self.judged = 0
@@ -180,8 +239,8 @@ class Trials:
         generator = np.random.default_rng(self.round)
         spreads = [min(COARSEST, max(FINEST, 0.35 * apart)) for apart in self.apart]
         tried = [
-            own + spread * generator.standard_normal((self.method.pictures * len(own), len(own)))
-            for own, spread in zip(weights, spreads, strict=True)
+            own + spread * generator.standard_normal((self.method.pictures * len(target(edit)), len(own)))
+            for edit, own, spread in zip(self.goal.edits, weights, spreads, strict=True)
         ]
         read = _kept(self.bench.work / f"search-{self.round}.json", lambda: self._read(weights, tried))
         self.round += 1
@@ -194,7 +253,8 @@ class Trials:
             shares = np.bincount([k for k in read[e] if k >= 0], minlength=len(goal)) / n
             self.apart[e] = float(np.abs(shares - goal).sum() / 2)
             age = np.repeat(np.arange(self.round)[::-1], n)
-            table = fitted(np.concatenate(self.tried[e]), np.array(self.read[e]), weights[e], age=age)
+            tried_so_far, classes = np.concatenate(self.tried[e]), np.array(self.read[e])
+            table = fitted(tried_so_far, classes, weights[e], age=age, leans=self.leans[e])
             # Far off, the fit knows the way better than the distance; near by, a step is mostly noise.
             most = spreads[e] * (6 if self.apart[e] > FAR else 2)
             found.append(weights[e] + towards(table, goal, most=most))

@@ -51,14 +51,20 @@ def class_of(edit: Edit, row: Mapping[str, Reading]) -> int:
     return -1
 
 
-def says(goal: Goal, edit: Edit, template: str, weights: Sequence[float]) -> Move:
-    """The neutral prompt in a template, moved by a weight for each cell: its variants share it."""
+def says(
+    goal: Goal, edit: Edit, template: str, *, weights: Sequence[float], donors: Sequence[str] = ()
+) -> Move:
+    """The neutral prompt in a template, moved by a weight for each cell, which its variants share, and then
+    for each donor."""
     whole = target(edit)
     heard: dict[str, float] = {}
     for variant in edit.variants:
         k = cells(edit).index(cell_of(edit, variant))
         prompt = template.format(variant.phrase)
         heard[prompt] = heard.get(prompt, 0.0) + weights[k] * variant.share / whole[k]
+    for donor, weight in zip(donors, weights[len(whole) :], strict=True):
+        prompt = template.format(donor)
+        heard[prompt] = heard.get(prompt, 0.0) + weight
     return Move(template.format(edit.neutral), heard, whole=is_bare(goal, edit.neutral))
 
 
@@ -81,10 +87,12 @@ def preserved(goal: Goal) -> list[str]:
 @final
 @dataclass(frozen=True, slots=True)
 class Directions:
-    """maps: for each edit [cells, width, width], float64: an embedding c moves by c @ (weights . maps)."""
+    """maps: for each edit [cells + donors, width, width], float64: an embedding c moves by
+    c @ (weights . maps). donors: of each edit, phrases."""
 
     goal: Goal
     maps: tuple[Tensor, ...]
+    donors: tuple[tuple[str, ...], ...]
 
     def at(self, weights: Sequence[np.ndarray]) -> Tensor:
         """The whole map [width, width] at weights for each edit."""
@@ -96,37 +104,52 @@ class Directions:
     def moves(self, weights: Sequence[np.ndarray]) -> list[Move]:
         """The same as moves of every edit's neutral prompts."""
         return [
-            says(self.goal, edit, template, own.tolist())
-            for edit, own in zip(self.goal.edits, weights, strict=True)
+            says(self.goal, edit, template, weights=own.tolist(), donors=donors)
+            for edit, own, donors in zip(self.goal.edits, weights, self.donors, strict=True)
             for template in self.goal.templates
         ]
 
 
-def directions(painter: Painter, goal: Goal, *, keep: float = 1.0, ridge: float = RIDGE) -> Directions:
-    """The maps of a goal; keep and ridge as in `moved`, whose adapter draws the same."""
+def directions(
+    painter: Painter,
+    goal: Goal,
+    *,
+    keep: float = 1.0,
+    ridge: float = RIDGE,
+    donors: Sequence[Sequence[str]] = (),
+) -> Directions:
+    """The maps of a goal; keep and ridge as in `moved`, whose adapter draws the same. donors: phrases for
+    each edit, none by default."""
     width = painter.embed([""]).shape[-1]
     kept = painter.embed(preserved(goal)).cpu().flatten(0, 1)
+    borrowed = tuple(tuple(own) for own in donors) or ((),) * len(goal.edits)
+    sizes = [len(cells(edit)) + len(own) for edit, own in zip(goal.edits, borrowed, strict=True)]
     owned = [
-        (e, template, aligned(painter, says(goal, edit, template, [0.0] * len(cells(edit))))[0])
+        (
+            e,
+            template,
+            aligned(painter, says(goal, edit, template, weights=[0.0] * sizes[e], donors=borrowed[e]))[0],
+        )
         for e, edit in enumerate(goal.edits)
         for template in goal.templates
     ]
     edited = torch.cat([rows for _, _, rows in owned])
     share = kept_share(keep, edited, kept)
+    identity = torch.eye(width, dtype=torch.float64)
     found = []
     for e, edit in enumerate(goal.edits):
         each = []
-        for k in range(len(cells(edit))):
-            unit = np.eye(len(cells(edit)))[k].tolist()
+        for unit in np.eye(sizes[e]).tolist():
             goals = [
-                aligned(painter, says(goal, edit, template, unit))[1] if own == e else rows
+                aligned(painter, says(goal, edit, template, weights=unit, donors=borrowed[e]))[1]
+                if own == e
+                else rows
                 for own, template, rows in owned
             ]
-            identity = torch.eye(width, dtype=torch.float64)
             update = solve(identity, edited, torch.cat(goals), kept, keep=share, ridge=ridge)
             each.append(update.dense(torch.float64).T)
         found.append(torch.stack(each))
-    return Directions(goal, tuple(found))
+    return Directions(goal, tuple(found), borrowed)
 
 
 def drawn(
