@@ -68,6 +68,8 @@ def options(
 def main() -> None:
     """Runs the command and turns every error into one line on stderr and an exit code."""
     wants_json = "--json" in sys.argv
+    for theirs in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):  # read when they are first imported
+        os.environ.setdefault(theirs, "error")
     try:
         app(standalone_mode=True)
     except CounterpoiseError as error:
