@@ -83,6 +83,7 @@ def test_a_row_counts_what_it_cost(row: tuple, ways: Ways, tmp_path: Path) -> No
     effort = table.effort(remedy.name, bench(ways, tmp_path), GOAL)
     if effort is not None:
         assert (effort.trained > 0) == (cost.trained > 0)
+        assert effort.drawn >= cost.judged  # what is judged was drawn
 
 
 @pytest.mark.parametrize("name", [row.name for row in table.ROWS if row.data])

@@ -39,7 +39,7 @@ from counterpoise.remedies.normal_equations import LOSS, RIDGE
 from counterpoise.remedies.proof import judgement
 from counterpoise.remedies.repair import check_goal
 from counterpoise.remedies.response import fitted, towards
-from counterpoise.remedies.treatment import Bench, Cost, Prepared, Treatment
+from counterpoise.remedies.treatment import Bench, Cost, Effort, Prepared, Treatment
 from counterpoise.stats import Verdict
 
 DONOR_SEED = 5_500_000
@@ -116,6 +116,16 @@ def closed_form(bench: Bench, goal: Goal, method: ClosedForm | None = None) -> P
 prepare = closed_form  # as the table of remedies calls it
 
 
+def effort(bench: Bench, goal: Goal, *, method: ClosedForm | None = None) -> Effort:
+    """Pictures of a search whose first candidate is put to the whole proof."""
+    own = method or (FAST if bench.fast else ClosedForm())
+    classes = sum(len(target(edit)) for edit in goal.edits)
+    proof = own.looks[1] * len(goal.edits) if own.rounds else 0
+    return Effort(
+        drawn=own.readings * len(_asked(bench, goal, own)[0]) + own.rounds * own.pictures * classes + proof
+    )
+
+
 def search(bench: Bench, goal: Goal, method: ClosedForm) -> Found:
     """The weights and their adapter. Its last template is the goal's own proof and never searched on; a goal
     of one template proves on other seeds of it.
@@ -164,9 +174,7 @@ def search(bench: Bench, goal: Goal, method: ClosedForm) -> Found:
 def lenders(bench: Bench, goal: Goal, method: ClosedForm) -> tuple[list[tuple[Donor, ...]], int]:
     """The donors of each edit, by what the frozen model draws of them, and how many pictures were read."""
     attributes = bench.measurer.attributes
-    asked = [candidates(goal, edit, attributes) if method.readings else () for edit in goal.edits]
-    neutrals = [edit.neutral for edit, own in zip(goal.edits, asked, strict=True) if own]
-    phrases = list(dict.fromkeys([*neutrals, *(phrase for own in asked for phrase in own)]))
+    phrases, asked = _asked(bench, goal, method)
     templates, n = goal.templates[:-1] or goal.templates, method.readings
 
     def read() -> list[list[int]]:
@@ -190,6 +198,14 @@ def lenders(bench: Bench, goal: Goal, method: ClosedForm) -> tuple[list[tuple[Do
         for edit, own in zip(goal.edits, asked, strict=True)
     ]
     return lent, n * len(phrases)
+
+
+def _asked(bench: Bench, goal: Goal, method: ClosedForm) -> tuple[list[str], list[tuple[str, ...]]]:
+    """All phrases to be read, and each edit's candidates among them."""
+    values = bench.measurer.attributes
+    asked = [candidates(goal, edit, values) if method.readings else () for edit in goal.edits]
+    neutrals = [edit.neutral for edit, own in zip(goal.edits, asked, strict=True) if own]
+    return list(dict.fromkeys([*neutrals, *(phrase for own in asked for phrase in own)])), asked
 
 
 def _number(value: str | None, values: Sequence[str]) -> int:

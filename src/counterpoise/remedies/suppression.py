@@ -19,9 +19,10 @@ import numpy as np
 
 from counterpoise.errors import UsageError
 from counterpoise.remedies.closed_form import FAST, ClosedForm, closed_form
+from counterpoise.remedies.closed_form import effort as closed_form_effort
 from counterpoise.remedies.directions import cells, class_of, target
 from counterpoise.remedies.goal import Edit, Goal
-from counterpoise.remedies.treatment import Bench, Prepared
+from counterpoise.remedies.treatment import Bench, Effort, Prepared
 
 RATES_SEED = 8_000_000
 READ = 50  # pictures for each group's rate before
@@ -80,9 +81,8 @@ def goal_of(
 
 def prepare(bench: Bench, goal: Goal, *, method: ClosedForm | None = None) -> Prepared:
     """Makes the adapter for the goal's concept edits (see there); the prompts of others are kept instead."""
-    edits = concept_edits(goal)
-    others = [edit.neutral for edit in goal.edits if edit not in edits]
-    narrowed = goal.model_copy(update={"edits": edits, "keep": (*goal.keep, *others)})
+    narrowed = _narrowed(goal)
+    edits = narrowed.edits
     before = rates(bench, narrowed)
     made = closed_form(bench, narrowed, method or (FAST if bench.fast else METHOD))
     notes = [
@@ -91,6 +91,20 @@ def prepare(bench: Bench, goal: Goal, *, method: ClosedForm | None = None) -> Pr
     ]
     cost = replace(made.cost, judged=made.cost.judged + len(edits) * READ)
     return replace(made, cost=cost, notes=(*notes, *made.notes))
+
+
+def effort(bench: Bench, goal: Goal) -> Effort:
+    """The closed form's for the concept's edits, and the rates before."""
+    narrowed = _narrowed(goal)
+    own = closed_form_effort(bench, narrowed, method=FAST if bench.fast else METHOD)
+    return replace(own, drawn=own.drawn + READ * len(narrowed.edits))
+
+
+def _narrowed(goal: Goal) -> Goal:
+    """The goal with its concept's edits alone; the prompts of the others are kept."""
+    edits = concept_edits(goal)
+    others = [edit.neutral for edit in goal.edits if edit not in edits]
+    return goal.model_copy(update={"edits": edits, "keep": (*goal.keep, *others)})
 
 
 def concept_edits(goal: Goal) -> tuple[Edit, ...]:
