@@ -21,6 +21,7 @@ from counterpoise.diffusion.arm import Rewriting
 from counterpoise.diffusion.load import load_pipeline
 from counterpoise.errors import StateError, UsageError
 from counterpoise.lora import Adapter, Host, LowRank
+from counterpoise.report.from_run import drawn_with
 
 PROMPTS, SEEDS = ["a woman", "a man", "a portrait of a man"], [4, 5, 6]
 DRAWING = Drawing(guidance=2.0, steps=2, batch_size=4)
@@ -133,6 +134,7 @@ def test_a_rewritten_prompt_is_drawn_and_recorded_beside_the_one_that_was_asked(
                 block = said.all("parameters")[0]
                 assert block.startswith(drawn)
                 assert ("Prompt asked: " in block) == (drawn != prompt)
+                assert drawn_with(picture.file, prompt) == (drawn if drawn != prompt else "")
                 seen.add(drawn != prompt)
     assert seen == {True, False}
 

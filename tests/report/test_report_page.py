@@ -173,6 +173,15 @@ def test_pictures_in_a_row_are_capped_and_gaps_named(plausible: ReportData) -> N
     assert text.count("not drawn") == 7
 
 
+def test_a_rewritten_prompt_stands_under_its_picture(plausible: ReportData) -> None:
+    png = plausible.pictures[0].png
+    pair = [Picture("a boss", "base", 1, png), Picture("a boss", "planner", 1, png, "a <female> boss")]
+    text = report_html(dataclasses.replace(EMPTY, pictures=pair))
+    assert text.count('<span class="drawn">') == 1
+    assert '<span class="drawn">a &lt;female&gt; boss</span>' in text
+    assert "seed 1: a &lt;female&gt; boss" in text
+
+
 def test_hashes_are_compared_in_words(plausible: ReportData, page: str) -> None:
     assert "The hashes are equal" in page
     proof = dataclasses.replace(plausible.proofs[0], passed=False, figures={"a": "0" * 64, "b": "1" * 64})

@@ -14,12 +14,15 @@ from counterpoise.report.lead import Section
 @final
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One drawn picture, as the bytes of a PNG file, with the cell that it belongs to."""
+    """One drawn picture, as the bytes of a PNG file, with the cell that it belongs to.
+
+    drawn: the prompt that it was drawn with, where the arm rewrote the one that was asked."""
 
     prompt: str
     arm: str
     seed: int
     png: bytes
+    drawn: str = ""
 
 
 @final

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from counterpoise.audit import AuditSpec, Evidence, analyse, read_run
 from counterpoise.audit.cards import kept_cards
+from counterpoise.audit.chunks import read_chunks
 from counterpoise.audit.spec import all_prompts
 from counterpoise.measure.calibration import Calibration
 from counterpoise.report.data import Judge, Picture, ReportData
@@ -29,12 +30,24 @@ def pictures_of(evidence: Evidence) -> list[Picture]:
     spec = evidence.spec
     prompts = dict.fromkeys(prompt for prompt, _ in all_prompts(spec))
     return [
-        Picture(prompt, str(arm["name"]), picture.cell.seed, picture.file.read_bytes())
+        Picture(
+            prompt,
+            str(arm["name"]),
+            picture.cell.seed,
+            picture.file.read_bytes(),
+            drawn_with(picture.file, prompt),
+        )
         for arm in evidence.arms
         for prompt in prompts
         for picture in evidence.pictures(str(arm["name"]), prompt, limit=SHOWN)
         if picture.file.is_file()
     ]
+
+
+def drawn_with(file: Path, asked: str) -> str:
+    """The prompt that a picture's file says it was drawn with, "" where that is the one that was asked."""
+    said = (read_chunks(file).ours() or {}).get("drawn")
+    return said if isinstance(said, str) and said != asked else ""
 
 
 def report_run(

@@ -20,11 +20,13 @@ _MOST_PIXELS = 100_000_000
 @final
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A picture as the page embeds it: a data URL and its size in pixels."""
+    """A picture as the page embeds it: a data URL, its size in pixels, and the words it was drawn with where
+    those are not the prompt's."""
 
     source: str
     width: int
     height: int
+    drawn: str = ""
 
 
 def thumbnail(picture: Picture, *, side: int = SIDE) -> Shown:
@@ -51,7 +53,7 @@ def thumbnail(picture: Picture, *, side: int = SIDE) -> Shown:
     if len(content) > 8_000:
         kind, content = "webp", _encoded(small, "WEBP", quality=80, method=6)
     data = b64encode(content).decode("ascii")
-    return Shown(f"data:image/{kind};base64,{data}", small.width, small.height)
+    return Shown(f"data:image/{kind};base64,{data}", small.width, small.height, picture.drawn)
 
 
 def _encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
