@@ -17,7 +17,7 @@ from counterpoise.errors import UsageError
 from counterpoise.lora import Adapter, LowRank, resize
 from counterpoise.remedies.goal import Edit, Goal
 
-NEAR = 0.01  # a smaller rank is taken where its mean distance is at most this much above the best
+NEAR = 0.003  # a smaller rank is taken where its mean distance is at most this much above the best
 
 
 class Tried(NamedTuple):

@@ -53,6 +53,7 @@ class Method:
     time after it, since the last correction is the one whose noise stays.
     neighbours: recorded drawings, in all, of the prompts next to those that are edited. spread: whether the
     corrections read noise that is spread over the variants' quantiles, which is sharper than noise by lot.
+    recheck: whether the last training is read as well, and undone where the student before it was nearer.
     ranks, strengths: which others to try when all is trained, judged on the trained templates (`choose`).
     """
 
@@ -70,6 +71,7 @@ class Method:
     readings: int = 30
     neighbours: int = 0
     spread: bool = False
+    recheck: bool = False
     ranks: tuple[int, ...] = ()
     strengths: tuple[float, ...] = ()
 
@@ -98,6 +100,7 @@ def suited(goal: Goal) -> Method:
         corrections=3,
         readings=8,
         spread=True,
+        recheck=True,
         ranks=(8, 16),
         strengths=(0.9, 1.1),
     )

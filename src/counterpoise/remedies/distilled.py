@@ -28,7 +28,8 @@ def effort(bench: Bench, goal: Goal) -> Effort:
     variants = sum(len(edit.variants) for edit in goal.edits)
     ways = method.ways * len(goal.edits) + method.kept + method.neighbours
     values = [len(bench.measurer.attributes[name]) for edit in goal.edits for name in edit.attributes]
-    read = sum(values) * method.readings * method.corrections * (method.corrections + 1) // 2
+    rounds = method.corrections * (method.corrections + 1) // 2 + method.recheck * method.corrections
+    read = sum(values) * method.readings * rounds
     latents = bench.painter.noise([0]).numel()
     return Effort(
         drawn=PROBES * variants + 2 * ways + read,

@@ -19,7 +19,7 @@ from counterpoise.errors import UsageError
 from counterpoise.files import whole
 from counterpoise.lora import Adapter, Host
 from counterpoise.measure.reading import Measurer
-from counterpoise.remedies.choose import Tried, choose
+from counterpoise.remedies.choose import Tried, choose, distance
 from counterpoise.remedies.correcting import corrected, corrected_together
 from counterpoise.remedies.coupling import SEARCHED, is_in, spread_noise
 from counterpoise.remedies.distil import Method, distil
@@ -75,12 +75,14 @@ def repair(
         progress=progress,
     )
     losses, judged = list(log), 0
+    before: tuple[Adapter, Shares, list[list[float]]] | None = None
     for i in range(method.corrections):
         readings = method.readings * (i + 1)
         look = _look(painter, measurer, goal, method, readings=readings, round_=i)
         observed = _kept(work / f"read-{i}.json", partial(look, adapter, lessons, shares))
         counts = [pictures(measurer, edit, readings) for edit in goal.edits]
         judged += sum(counts)
+        before = adapter, shares, observed
         spread = method.spread
         shares = (
             corrected_together(goal, shares, observed, counts)
@@ -101,21 +103,35 @@ def repair(
         )
         done = losses[-1][0]
         losses += [(done + step, loss) for step, loss in log]
+    if method.recheck and before is not None:
+        last = method.corrections
+        look = _look(painter, measurer, goal, method, readings=method.readings * last, round_=last)
+        again = _kept(work / "read-last.json", partial(look, adapter, lessons, shares))
+        judged += sum(pictures(measurer, edit, method.readings * last) for edit in goal.edits)
+        if far(goal, before[2]) < far(goal, again):
+            adapter, shares, _ = before
     tried: tuple[Tried, ...] = ()
     if method.ranks or method.strengths:
         few = range(0, len(goal.edits), -(-len(goal.edits) // TRIED))
         some = goal.model_copy(update={"edits": tuple(goal.edits[i] for i in few)})
         taught = replace(lessons, couplings=tuple(lessons.couplings[i] for i in few))
         own = [shares[i] for i in few]
-        last = _look(painter, measurer, some, method, readings=method.readings, round_=method.corrections)
+        round_ = method.corrections + method.recheck
+        look = _look(painter, measurer, some, method, readings=method.readings, round_=round_)
 
         def tries(other: Adapter, name: str) -> list[list[float]]:
             progress(f"rank and strength {name}", 0, 1, float("nan"))
-            return _kept(work / f"try-{name}.json", partial(last, other, taught, own))
+            return _kept(work / f"try-{name}.json", partial(look, other, taught, own))
 
         adapter, tried = choose(some, adapter, tries, ranks=method.ranks, strengths=method.strengths)
         judged += len(tried) * sum(pictures(measurer, edit, method.readings) for edit in some.edits)
     return Repair(adapter, tuple(losses), shares, judged, time.monotonic() - started, tried)
+
+
+def far(goal: Goal, seen: Sequence[Sequence[float]]) -> float:
+    """The mean distance over the edits of what was read from the goal's targets."""
+    apart = [distance(edit, own) for edit, own in zip(goal.edits, seen, strict=True)]
+    return sum(apart) / len(apart)
 
 
 def _look(
