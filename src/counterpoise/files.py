@@ -1,17 +1,22 @@
 """Writing a file so that a reader sees the old one or the new one, never half of either.
 
-`write_atomic` for what a user keeps: synced, and refused in words. `whole` for what can be made again.
+`write_atomic` for what a user keeps: synced, and refused in words. `whole` for what can be made again,
+`remembered` for what should not have to be.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from counterpoise.errors import EnvironmentLackError, shown
+
+T = TypeVar("T")
 
 
 def write_atomic(path: Path, pieces: Iterable[bytes]) -> None:
@@ -58,6 +63,17 @@ def whole(path: Path) -> Iterator[Path]:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def remembered(file: Path, make: Callable[[], T]) -> T:
+    """What `make` gives, which JSON can say, or what it gave before the work was interrupted."""
+    if file.exists():
+        saved: T = json.loads(file.read_text("utf-8"))
+        return saved
+    made = make()
+    with whole(file) as unfinished:
+        unfinished.write_text(json.dumps(made), "utf-8")
+    return made
 
 
 def _sync_folder(folder: Path) -> None:

@@ -19,6 +19,7 @@ from counterpoise.measure.reading import Reading
 from counterpoise.remedies.closed_form import PLAIN, ClosedForm, closed_form, search
 from counterpoise.remedies.cross_attention import Move, aligned, moved, projections
 from counterpoise.remedies.directions import cells, class_of, directions, drawn, is_bare, preserved
+from counterpoise.remedies.donors import lenders
 from counterpoise.remedies.goal import Goal
 from counterpoise.remedies.normal_equations import LOSS, solve
 from counterpoise.remedies.treatment import Bench
@@ -273,3 +274,37 @@ def test_presentation_moves_on_the_world_and_what_is_asked_for_is_obeyed(tmp_pat
         assert women("a boss") >= 5
         assert women("a nurse") <= 9
         assert women("a male boss") <= 1
+
+
+def test_phrases_to_borrow_from_are_read_once_and_never_in_the_template_of_the_proof(
+    painter: Painter, tmp_path: Path
+) -> None:
+    tones = ("dim", "grey", "bright")
+    variants = [{"phrase": f"a man of {tone}", "reads": tone, "share": 1 / 3} for tone in tones]
+    edit = {"neutral": "a woman", "attribute": "light", "variants": variants}
+    goal = Goal.model_validate(
+        {"templates": ["a {}", "of {}"], "keep": ["a portrait", "a man"], "edit": [edit]}
+    )
+    asked: list[str] = []
+
+    class Told:
+        name, version, attributes = "told", "1", {"light": tones}
+
+        def __call__(self, images: np.ndarray) -> Sequence[dict[str, Reading]]:
+            return [{"light": Reading(tones[i % 3] if i else None, 1.0)} for i in range(len(images))]
+
+    class Noted(Painter):
+        def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
+            asked.extend(prompts)
+            return super().__call__(prompts, seeds)
+
+    noted = Noted(painter.pipeline, guidance=2.0, steps=2, batch_size=4)
+    desk = Bench(noted, Told(), tmp_path)
+    method = ClosedForm(rounds=1, pictures=2, candidates=1, looks=(2, 2), readings=3)
+    lent, read = lenders(desk, goal, readings=3)
+    assert (read, len(asked)) == (6, 6)
+    assert set(asked) == {"a a woman", "a a portrait"}  # "a man" is said by the variants
+    assert lenders(desk, goal, readings=3) == (lent, read)
+    assert len(asked) == 6
+    assert search(desk, goal, method).judged == 6 + 6 + 2
+    assert lenders(desk, goal, readings=0) == ([()], 0)

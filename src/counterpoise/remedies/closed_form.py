@@ -14,16 +14,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import final
 
 import numpy as np
 
-from counterpoise.files import whole
+from counterpoise.files import remembered
 from counterpoise.lora import Adapter, Host
-from counterpoise.measure.reading import Reading
 from counterpoise.remedies.cross_attention import moved
 from counterpoise.remedies.directions import (
     Directions,
@@ -33,7 +31,7 @@ from counterpoise.remedies.directions import (
     preserved,
     target,
 )
-from counterpoise.remedies.donors import Donor, Rows, candidates, donors
+from counterpoise.remedies.donors import asked, lenders
 from counterpoise.remedies.goal import Goal
 from counterpoise.remedies.normal_equations import LOSS, RIDGE
 from counterpoise.remedies.proof import judgement
@@ -42,7 +40,6 @@ from counterpoise.remedies.response import fitted, towards
 from counterpoise.remedies.treatment import Bench, Cost, Effort, Prepared, Treatment
 from counterpoise.stats import Verdict
 
-DONOR_SEED = 5_500_000
 SEARCH_SEED = 6_000_000
 PROOF_SEED = 7_000_000
 _ROUND_SEEDS = 100_000
@@ -121,9 +118,8 @@ def effort(bench: Bench, goal: Goal, *, method: ClosedForm | None = None) -> Eff
     own = method or (FAST if bench.fast else ClosedForm())
     classes = sum(len(target(edit)) for edit in goal.edits)
     proof = own.looks[1] * len(goal.edits) if own.rounds else 0
-    return Effort(
-        drawn=own.readings * len(_asked(bench, goal, own)[0]) + own.rounds * own.pictures * classes + proof
-    )
+    phrases = asked(bench, goal)[0] if own.readings else ()
+    return Effort(drawn=own.readings * len(phrases) + own.rounds * own.pictures * classes + proof)
 
 
 def search(bench: Bench, goal: Goal, method: ClosedForm) -> Found:
@@ -134,7 +130,7 @@ def search(bench: Bench, goal: Goal, method: ClosedForm) -> Found:
     """
     check_goal(goal, bench.measurer)
     started = time.monotonic()
-    lent, read = lenders(bench, goal, method)
+    lent, read = lenders(bench, goal, readings=method.readings)
     phrases = [[donor.phrase for donor in own] for own in lent]
     ways = directions(bench.painter, goal, keep=method.keep, ridge=method.ridge, donors=phrases)
     weights = [
@@ -169,48 +165,6 @@ def search(bench: Bench, goal: Goal, method: ClosedForm) -> Found:
             break
     assert best is not None
     return replace(best[1], judged=trials.judged, seconds=time.monotonic() - started)
-
-
-def lenders(bench: Bench, goal: Goal, method: ClosedForm) -> tuple[list[tuple[Donor, ...]], int]:
-    """The donors of each edit, by what the frozen model draws of them, and how many pictures were read."""
-    attributes = bench.measurer.attributes
-    phrases, asked = _asked(bench, goal, method)
-    templates, n = goal.templates[:-1] or goal.templates, method.readings
-
-    def read() -> list[list[int]]:
-        # All phrases on the same seeds, so that they differ by their words alone.
-        prompts = [templates[k % len(templates)].format(phrase) for phrase in phrases for k in range(n)]
-        rows = bench.measurer(bench.painter(prompts, [*range(DONOR_SEED, DONOR_SEED + n)] * len(phrases)))
-        bench.progress("priors", len(phrases), len(phrases), float("nan"))
-        return [[_number(row[name].value, own) for name, own in attributes.items()] for row in rows]
-
-    numbers = _kept(bench.work / "priors.json", read) if phrases else []
-    every = [
-        {
-            name: Reading((*values, None)[k], 1.0)
-            for k, (name, values) in zip(own, attributes.items(), strict=True)
-        }
-        for own in numbers
-    ]
-    told: dict[str, Rows] = {phrase: every[i * n : (i + 1) * n] for i, phrase in enumerate(phrases)}
-    lent = [
-        donors(goal, edit, told[edit.neutral], {phrase: told[phrase] for phrase in own}) if own else ()
-        for edit, own in zip(goal.edits, asked, strict=True)
-    ]
-    return lent, n * len(phrases)
-
-
-def _asked(bench: Bench, goal: Goal, method: ClosedForm) -> tuple[list[str], list[tuple[str, ...]]]:
-    """All phrases to be read, and each edit's candidates among them."""
-    values = bench.measurer.attributes
-    asked = [candidates(goal, edit, values) if method.readings else () for edit in goal.edits]
-    neutrals = [edit.neutral for edit, own in zip(goal.edits, asked, strict=True) if own]
-    return list(dict.fromkeys([*neutrals, *(phrase for own in asked for phrase in own)])), asked
-
-
-def _number(value: str | None, values: Sequence[str]) -> int:
-    """Where a value stands among all, -1 for none of them."""
-    return -1 if value is None else values.index(value)
 
 
 def made(bench: Bench, ways: Directions, method: ClosedForm, weights: Sequence[np.ndarray]) -> Adapter:
@@ -258,7 +212,7 @@ class Trials:
             own + spread * generator.standard_normal((self.method.pictures * len(target(edit)), len(own)))
             for edit, own, spread in zip(self.goal.edits, weights, spreads, strict=True)
         ]
-        read = _kept(self.bench.work / f"search-{self.round}.json", lambda: self._read(weights, tried))
+        read = remembered(self.bench.work / f"search-{self.round}.json", lambda: self._read(weights, tried))
         self.round += 1
         found = []
         for e, edit in enumerate(self.goal.edits):
@@ -330,7 +284,7 @@ def prove(
         for e, one in enumerate(verdicts()):
             if one.decision == "undecided":
                 file = bench.work / f"proof-{candidate}-{e}-{start}.json"
-                for k in _kept(file, lambda e=e, start=start: [look(e, start)])[0]:  # type: ignore[misc]
+                for k in remembered(file, lambda e=e, start=start: look(e, start)):  # type: ignore[misc]
                     if k < 0:
                         unread[e] += 1
                     else:
@@ -340,14 +294,3 @@ def prove(
         if "biased" in decisions or "undecided" not in decisions:
             break
     return verdicts()
-
-
-def _kept(file: Path, make: Callable[[], list[list[int]]]) -> list[list[int]]:
-    """What `make` gives, or what it gave before the work was interrupted."""
-    if file.exists():
-        saved: list[list[int]] = json.loads(file.read_text("utf-8"))
-        return saved
-    made_now = make()
-    with whole(file) as unfinished:
-        unfinished.write_text(json.dumps(made_now), "utf-8")
-    return made_now

@@ -17,14 +17,17 @@ import numpy as np
 from scipy.optimize import LinearConstraint, minimize
 from scipy.special import softmax
 
+from counterpoise.files import remembered
 from counterpoise.measure.reading import Reading
 from counterpoise.remedies.directions import cells, class_of, target
 from counterpoise.remedies.goal import Edit, Goal
 from counterpoise.remedies.phrases import lexicon, words_of
+from counterpoise.remedies.treatment import Bench
 
 Rows = Sequence[Mapping[str, Reading]]
 """What was read of one phrase's pictures."""
 
+DONOR_SEED = 5_500_000
 MOST = 3  # donors of an edit
 SEEN = 0.5  # added to every count before logarithms are taken
 ALIKE = 0.3  # total variation at most in whatever else the goal's edits are about
@@ -39,6 +42,44 @@ class Donor(NamedTuple):
     phrase: str
     weight: float
     lean: tuple[float, ...]
+
+
+def lenders(bench: Bench, goal: Goal, *, readings: int) -> tuple[list[tuple[Donor, ...]], int]:
+    """The donors of each edit, by `readings` pictures of each phrase that the frozen model draws, and how
+    many were read. None with 0 readings; what was read is kept in bench.work. The goal's last template is
+    never drawn, where it has others."""
+    phrases, by_edit = asked(bench, goal)
+    if not readings or not phrases:
+        return [()] * len(goal.edits), 0
+    templates = goal.templates[:-1] or goal.templates
+
+    def read() -> list[dict[str, str | None]]:
+        # All phrases on the same seeds, so that they differ by their words alone.
+        prompts = [
+            templates[k % len(templates)].format(phrase) for phrase in phrases for k in range(readings)
+        ]
+        seeds = [*range(DONOR_SEED, DONOR_SEED + readings)] * len(phrases)
+        rows = bench.measurer(bench.painter(prompts, seeds))
+        bench.progress("priors", len(phrases), len(phrases), float("nan"))
+        return [{name: one.value for name, one in row.items()} for row in rows]
+
+    rows = [
+        {name: Reading(value, 1.0) for name, value in row.items()}
+        for row in remembered(bench.work / "priors.json", read)
+    ]
+    told = {phrase: rows[i * readings : (i + 1) * readings] for i, phrase in enumerate(phrases)}
+    lent = [
+        donors(goal, edit, told[edit.neutral], {phrase: told[phrase] for phrase in own}) if own else ()
+        for edit, own in zip(goal.edits, by_edit, strict=True)
+    ]
+    return lent, len(rows)
+
+
+def asked(bench: Bench, goal: Goal) -> tuple[list[str], list[tuple[str, ...]]]:
+    """All phrases to be read, and each edit's candidates among them."""
+    by_edit = [candidates(goal, edit, bench.measurer.attributes) for edit in goal.edits]
+    neutrals = [edit.neutral for edit, own in zip(goal.edits, by_edit, strict=True) if own]
+    return list(dict.fromkeys([*neutrals, *(phrase for own in by_edit for phrase in own)])), by_edit
 
 
 def candidates(goal: Goal, edit: Edit, values: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:

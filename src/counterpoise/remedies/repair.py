@@ -6,7 +6,6 @@ Adapter with what it cost. Held-out templates are never drawn here.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from typing import final
 
 from counterpoise.diffusion.painter import Painter
 from counterpoise.errors import UsageError
-from counterpoise.files import whole
+from counterpoise.files import remembered
 from counterpoise.lora import Adapter, Host
 from counterpoise.measure.reading import Measurer
 from counterpoise.remedies.choose import Tried, choose, distance
@@ -79,7 +78,7 @@ def repair(
     for i in range(method.corrections):
         readings = method.readings * (i + 1)
         look = _look(painter, measurer, goal, method, readings=readings, round_=i)
-        observed = _kept(work / f"read-{i}.json", partial(look, adapter, lessons, shares))
+        observed = remembered(work / f"read-{i}.json", partial(look, adapter, lessons, shares))
         counts = [pictures(measurer, edit, readings) for edit in goal.edits]
         judged += sum(counts)
         before = adapter, shares, observed
@@ -106,7 +105,7 @@ def repair(
     if method.recheck and before is not None:
         last = method.corrections
         look = _look(painter, measurer, goal, method, readings=method.readings * last, round_=last)
-        again = _kept(work / "read-last.json", partial(look, adapter, lessons, shares))
+        again = remembered(work / "read-last.json", partial(look, adapter, lessons, shares))
         judged += sum(pictures(measurer, edit, method.readings * last) for edit in goal.edits)
         if far(goal, before[2]) < far(goal, again):
             adapter, shares, _ = before
@@ -121,7 +120,7 @@ def repair(
 
         def tries(other: Adapter, name: str) -> list[list[float]]:
             progress(f"rank and strength {name}", 0, 1, float("nan"))
-            return _kept(work / f"try-{name}.json", partial(look, other, taught, own))
+            return remembered(work / f"try-{name}.json", partial(look, other, taught, own))
 
         adapter, tried = choose(some, adapter, tries, ranks=method.ranks, strengths=method.strengths)
         judged += len(tried) * sum(pictures(measurer, edit, method.readings) for edit in some.edits)
@@ -239,14 +238,3 @@ def pictures(measurer: Measurer, edit: Edit, readings: int) -> int:
     rarest = min((share for name in edit.claimed for share in edit.target(name).values()), default=1.0)
     cells = {tuple(edit.cell(variant).items()) for variant in edit.variants}
     return max(round(RARE * readings / rarest), readings * len(cells))
-
-
-def _kept(file: Path, make: Callable[[], list[list[float]]]) -> list[list[float]]:
-    """What `make` gives, or what it gave before the work was interrupted."""
-    if file.exists():
-        saved: list[list[float]] = json.loads(file.read_text("utf-8"))
-        return saved
-    made = make()
-    with whole(file) as unfinished:
-        unfinished.write_text(json.dumps(made), "utf-8")
-    return made
