@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,19 @@ import torch
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 logging.getLogger("transformers").setLevel(logging.ERROR)
 torch.set_num_threads(1)  # two threads stall each other as soon as anything else runs
+
+
+def autocast_depth() -> int:
+    """How many blocks of torch.autocast this thread is in."""
+    torch.autocast_increment_nesting()
+    return int(torch.autocast_decrement_nesting())
+
+
+@pytest.fixture(autouse=True)
+def no_autocast_left_open() -> Iterator[None]:
+    """One that stays open keeps old copies of weights alive: trainings in later tests would differ."""
+    yield
+    assert autocast_depth() == 0
 
 
 @pytest.fixture(scope="session")

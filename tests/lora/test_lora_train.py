@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from counterpoise.errors import RefusedInputError, UsageError
 from counterpoise.lora import Adapter, DivergedError, Schedule, Trainable, Trained, train, trainable
-from counterpoise.lora.training import step_generator
+from counterpoise.lora.training import minimise, step_generator
 
 PLAN = Schedule(steps=7, batch=2, lr=2e-2, warmup=2, seed=5, ema=0.9, save_every=2)
 
@@ -243,6 +243,25 @@ def test_mixed_precision_through_accelerate(accelerators) -> None:
     assert mixed.adapter != exact.adapter
     assert mixed.losses == [(step, pytest.approx(loss, rel=0.02)) for step, loss in exact.losses]
     assert all(t.dtype == torch.float32 for u in mixed.adapter.layers.values() for t in u.tensors().values())
+
+
+def test_a_callers_autocast_around_the_training_changes_nothing() -> None:
+    """Torch keeps a narrow copy of every weight until the outermost autocast ends; the weights move every step."""
+
+    def trained() -> dict[str, Tensor]:
+        model = noisy()
+
+        def loss_of(generator: torch.Generator) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                return loss_for(model)(generator)
+
+        minimise(model, loss_of, PLAN, checkpoint=None)
+        return model.state_dict()
+
+    alone = trained()
+    with torch.autocast("cpu", enabled=False):
+        inside = trained()
+    assert all(torch.equal(inside[name], alone[name]) for name in alone)
 
 
 class Float16:

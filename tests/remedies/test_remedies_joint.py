@@ -225,18 +225,34 @@ def test_a_training_that_diverges_stops_and_its_last_good_state_can_be_gone_on_f
     assert all(np.isfinite([loss for _, loss in done.losses]))
 
 
-def test_a_last_training_that_leads_away_from_the_targets_is_undone(painter: Painter, tmp_path: Path) -> None:
+def test_of_the_last_training_is_kept_what_leads_nearest_to_the_targets(
+    painter: Painter, tmp_path: Path
+) -> None:
     method = replace(METHOD, ranks=(), strengths=())
     before = repair(painter, Judge(), GOAL, replace(method, corrections=0), work=tmp_path).adapter
     target = [variant.share for variant in GOAL.edits[0].variants]
-    off = [target[0] + 0.1, target[1] - 0.1, *target[2:]]
-    kept = {}
-    for name, last in (("nearer", target), ("farther", [off[0] + 0.05, off[1] - 0.05, *off[2:]])):
-        (tmp_path / "read-0.json").write_text(json.dumps([off]))
-        (tmp_path / "read-last.json").write_text(json.dumps([last]))
-        made = repair(painter, Judge(), GOAL, replace(method, recheck=True), work=tmp_path)
-        kept[name] = made.adapter.layers == before.layers, made.shares == goal_shares(GOAL)
-    assert kept == {"nearer": (False, False), "farther": (True, True)}
+
+    def off(by: float) -> list[float]:
+        return [target[0] + by, target[1] - by, *target[2:]]
+
+    (tmp_path / "read-0.json").write_text(json.dumps([off(0.1)]))
+    made = {}
+    for name, last in (("reached", 0.0), ("led away", 0.15), ("went past", -0.1)):
+        (tmp_path / "read-last.json").write_text(json.dumps([off(last)]))
+        made[name] = repair(painter, Judge(), GOAL, replace(method, recheck=True), work=tmp_path)
+    assert {name: own.last_kept for name, own in made.items()} == {
+        "reached": 1.0,
+        "led away": 0.0,
+        "went past": 0.5,
+    }
+    assert made["led away"].adapter.layers == before.layers
+    assert made["led away"].shares == goal_shares(GOAL)
+    ends = made["led away"].adapter, made["reached"].adapter
+    for path, update in made["went past"].adapter.layers.items():
+        for name, middle in update.tensors().items():
+            first, last_ = (end.layers[path].tensors()[name] for end in ends)
+            assert torch.allclose(middle, (first + last_) / 2, atol=1e-6)
+            assert not torch.equal(first, last_)
 
 
 def test_a_method_grows_with_its_goal() -> None:

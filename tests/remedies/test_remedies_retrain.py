@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from dataclasses import replace
@@ -162,7 +163,7 @@ def test_a_user_s_folder_is_retrained_on_and_an_interrupted_run_ends_alike(
     files = [
         m / "unet/diffusion_pytorch_model.safetensors" for m in (whole.treatment.model, cut.treatment.model)
     ]
-    assert files[0].read_bytes() == files[1].read_bytes()
+    assert len({hashlib.sha256(file.read_bytes()).hexdigest() for file in files}) == 1
     assert whole.cost.trained == 3
     assert whole.cost.nbytes > 2 * sum(file.stat().st_size for file in files[:1]) // 3
     assert whole.cost.seconds > 0

@@ -272,6 +272,9 @@ def _differentiate(
     share = ways.gradient_accumulation_steps / len(parts)
     for part in parts:
         torch.manual_seed(_seed(schedule.seed, step, part) ^ _GLOBAL)
+        # Inside a caller's autocast (or one that an interrupt never let end) the narrow copies of the weights
+        # live on from step to step, while the weights move on.
+        torch.clear_autocast_cache()
         with ways.autocast():
             loss = loss_of(step_generator(schedule.seed, step, part))
         if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:

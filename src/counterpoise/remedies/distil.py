@@ -53,7 +53,8 @@ class Method:
     time after it, since the last correction is the one whose noise stays.
     neighbours: recorded drawings, in all, of the prompts next to those that are edited. spread: whether the
     corrections read noise that is spread over the variants' quantiles, which is sharper than noise by lot.
-    recheck: whether the last training is read as well, and undone where the student before it was nearer.
+    recheck: whether the last training is read as well, and only as much of it kept as leads nearest to the
+    targets.
     ranks, strengths: which others to try when all is trained, judged on the trained templates (`choose`).
     """
 

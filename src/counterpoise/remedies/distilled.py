@@ -48,7 +48,8 @@ def prepare(bench: Bench, goal: Goal, *, method: Method | None = None) -> Prepar
     trained = method.first.steps + method.corrections * method.later.steps
     cost = Cost(made.seconds, judged=made.pictures_judged, trained=trained, nbytes=nbytes)
     told = {"losses": made.losses, "shares": made.shares, "method": asdict(method)}
-    return Prepared(Treatment(((made.adapter, 1.0),)), cost, told=told)
+    notes = (f"{made.last_kept:.0%} of the last training kept",) if method.recheck else ()
+    return Prepared(Treatment(((made.adapter, 1.0),)), cost, notes, told=told)
 
 
 def method_of(goal: Goal) -> Method:

@@ -18,11 +18,12 @@ from counterpoise.errors import UsageError
 from counterpoise.files import remembered
 from counterpoise.lora import Adapter, Host
 from counterpoise.measure.reading import Measurer
-from counterpoise.remedies.choose import Tried, choose, distance
+from counterpoise.remedies.choose import Tried, choose
 from counterpoise.remedies.correcting import corrected, corrected_together
 from counterpoise.remedies.coupling import SEARCHED, is_in, spread_noise
 from counterpoise.remedies.distil import Method, distil
 from counterpoise.remedies.goal import Edit, Goal
+from counterpoise.remedies.last_step import between, kept_share, mean_of
 from counterpoise.remedies.lessons import Lessons, Library, Shares, StageProgress, goal_shares
 
 AUDIT_SEED = 5_000_000
@@ -35,7 +36,8 @@ RARE = 1.25  # times the readings of a cell: pictures that an edit's rarest valu
 class Repair:
     """adapter: the update. losses: (step, loss) over all rounds. shares: what each edit's variants were
     weighted with in the last round. pictures_judged: pictures that the corrections and the choice of rank and
-    strength looked at. tried: those ranks and strengths; none where the method names none."""
+    strength looked at. tried: those ranks and strengths; none where the method names none. last_kept: the
+    share of the last training that was kept (`last_step`)."""
 
     adapter: Adapter
     losses: tuple[tuple[int, float], ...]
@@ -43,6 +45,7 @@ class Repair:
     pictures_judged: int
     seconds: float
     tried: tuple[Tried, ...] = ()
+    last_kept: float = 1.0
 
 
 def repair(
@@ -73,7 +76,7 @@ def repair(
         checkpoint=work / "first.ckpt",
         progress=progress,
     )
-    losses, judged = list(log), 0
+    losses, judged, last_kept = list(log), 0, 1.0
     before: tuple[Adapter, Shares, list[list[float]]] | None = None
     for i in range(method.corrections):
         readings = method.readings * (i + 1)
@@ -107,8 +110,10 @@ def repair(
         look = _look(painter, measurer, goal, method, readings=method.readings * last, round_=last)
         again = remembered(work / "read-last.json", partial(look, adapter, lessons, shares))
         judged += sum(pictures(measurer, edit, method.readings * last) for edit in goal.edits)
-        if far(goal, before[2]) < far(goal, again):
-            adapter, shares, _ = before
+        adapter_before, shares_before, observed = before
+        last_kept = kept_share(goal, observed, again)
+        adapter = between(adapter_before, adapter, last_kept)
+        shares = mean_of(shares_before, shares, last_kept)
     tried: tuple[Tried, ...] = ()
     if method.ranks or method.strengths:
         few = range(0, len(goal.edits), -(-len(goal.edits) // TRIED))
@@ -124,13 +129,8 @@ def repair(
 
         adapter, tried = choose(some, adapter, tries, ranks=method.ranks, strengths=method.strengths)
         judged += len(tried) * sum(pictures(measurer, edit, method.readings) for edit in some.edits)
-    return Repair(adapter, tuple(losses), shares, judged, time.monotonic() - started, tried)
-
-
-def far(goal: Goal, seen: Sequence[Sequence[float]]) -> float:
-    """The mean distance over the edits of what was read from the goal's targets."""
-    apart = [distance(edit, own) for edit, own in zip(goal.edits, seen, strict=True)]
-    return sum(apart) / len(apart)
+    seconds = time.monotonic() - started
+    return Repair(adapter, tuple(losses), shares, judged, seconds, tried, last_kept)
 
 
 def _look(
