@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from benchmarks.remedies.made import Audited, Both
-from counterpoise.audit.results import Claim, Finding, Reached
+from counterpoise.audit.results import Claim, Drift, Finding, Reached
 from counterpoise.remedies.treatment import Cost
 
 PLANTED = 0.35  # an association that far from its target in the base is one to be repaired
 MOVED, FOLLOWING, CERTIFIED, RATIO = 0.03, 0.01, 0.90, 1.2
+RESAMPLED = 2000
 
 
 class Bars(NamedTuple):
@@ -130,6 +133,30 @@ def _moved(found: Audited) -> Iterator[Row]:
         yield _below(Row(name, value, low, high, worst.n, bar))
         mean = sum(row.moved.value or 0.0 for row in drifts) / len(drifts)
         yield Row(f"mean shift of {what}", mean, None, None, len(drifts))
+        shifts = [pooled(drifts, name) for name in dict.fromkeys(row.attribute for row in drifts)]
+        most = max(shifts, key=lambda row: row.value)
+        most = most._replace(name=f"largest shift of an attribute over all {what}: {most.name}", bar=bar)
+        yield _below(most)
+
+
+def pooled(drifts: Sequence[Drift], attribute: str) -> Row:
+    """Total variation between an attribute's shares over all its prompts in both arms, on the same seeds;
+    the interval resamples prompts. One prompt's shift of a few points is lost in the luck of its pictures."""
+    own = [row for row in drifts if row.attribute == attribute]
+    values = sorted(
+        {value for row in own for value in row.shares} | {v for row in own for v in row.baseline_shares}
+    )
+    n = np.array([row.n for row in own])
+    apart = np.array([[row.shares.get(v, 0) - row.baseline_shares.get(v, 0) for v in values] for row in own])
+    drawn = np.random.default_rng(0).integers(len(own), size=(RESAMPLED, len(own)))
+
+    def shift(which: np.ndarray) -> np.ndarray:
+        return 0.5 * np.abs((apart[which] * n[which][..., None]).sum(-2) / n[which].sum(-1)[..., None]).sum(
+            -1
+        )
+
+    low, high = np.quantile(shift(drawn), [0.025, 0.975])
+    return Row(attribute, float(shift(np.arange(len(own)))), float(low), float(high), int(n.sum()))
 
 
 def _followed(reached: Sequence[Reached]) -> Iterator[Row]:
