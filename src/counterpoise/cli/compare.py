@@ -45,6 +45,12 @@ def compare(
         Path | None,
         typer.Option(metavar="SPEC", help="With --goal: more questions, an audit spec."),
     ] = None,
+    stack: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="With --goal: the stack.json of benchmarks.stack, as a section of the page."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="With --goal: default runs/compare-GOAL.")] = None,
     n: Annotated[int, typer.Option(min=8, help="With --goal: pictures of each edited prompt.")] = 200,
     judge: Annotated[
@@ -73,6 +79,7 @@ def compare(
             names=remedy or [],
             trials=trial or [],
             ask=ask,
+            stack=stack,
             out=out or Path("runs") / f"compare-{goal.stem}",
             n=n,
             judges=judge or [],
@@ -81,7 +88,8 @@ def compare(
             as_json=as_json,
         )
         return
-    given = {"--remedy": remedy, "--trial": trial, "--ask": ask, "--out": out, "--judge": judge}
+    given: dict[str, object] = {"--remedy": remedy, "--trial": trial, "--ask": ask, "--stack": stack}
+    given |= {"--out": out, "--judge": judge}
     if lost := [name for name, value in given.items() if value]:
         raise UsageError(f"{lost[0]} is for remedies: name a goal with --goal, too", code="E_COMPARE_GOAL")
     _compare_runs([Path(run) for run in runs], arms=arms, markdown=markdown, as_json=as_json)

@@ -26,6 +26,7 @@ from counterpoise.remedies.repair import check_goal
 from counterpoise.remedies.side_by_side import Outcome, SideBySide, side_by_side
 from counterpoise.remedies.side_by_side.run import Contest
 from counterpoise.report.remedies import sentence, write_remedies
+from counterpoise.report.stack import read_stack, stack_section
 from counterpoise.world import model_folder
 
 
@@ -36,6 +37,7 @@ def compare_remedies(
     names: Sequence[str],
     trials: Sequence[str],
     ask: Path | None,
+    stack: Path | None,
     out: Path,
     n: int,
     judges: Sequence[str],
@@ -47,6 +49,7 @@ def compare_remedies(
     goal = load_goal(goal_file)
     contradictions(goal)
     also = load_spec(ask) if ask is not None else None
+    more = [stack_section(read_stack(stack))] if stack is not None else []
     chosen = list(names) or default_names(drawing)
     for name in chosen:
         table.names_of(name)  # a wrong name is refused before anything is loaded
@@ -79,7 +82,8 @@ def compare_remedies(
             progress=bars,
         )
         side = side_by_side(contest, chosen)
-    page = write_remedies(side, commands=[f"counterpoise compare {model} --goal {goal_file.name}"])
+    command = f"counterpoise compare {model} --goal {goal_file.name}"
+    page = write_remedies(side, commands=[command], more=more)
     told = told_of(side)
     write_whole(out / "comparison.json", json.dumps(told, indent=1, sort_keys=True) + "\n")
     if as_json:

@@ -26,14 +26,14 @@ _QUALITY: dict[str, Mark] = {"acceptable": "yes", "not acceptable": "no"}
 _SIGNS = {"repaired": "✓ repaired", "got worse": "✗ got worse", "not shown": "? not shown"}
 
 
-def write_remedies(side: SideBySide, *, commands: Sequence[str] = ()) -> Path:
-    """Writes report.html into the comparison's folder and returns its path."""
+def write_remedies(side: SideBySide, *, commands: Sequence[str] = (), more: Sequence[Section] = ()) -> Path:
+    """Writes report.html into the comparison's folder and returns its path; `more` after its own sections."""
     with read_run(side.folder / "run") as evidence:
         data = ReportData(
             title="Remedies side by side",
             verdict=sentence(side),
             intro=_INTRO,
-            lead=[_table_section(side), *_return_sections(side)],
+            lead=[_table_section(side), *_return_sections(side), *more],
             findings=side.findings.findings,
             claims=side.findings.claims,
             rates=side.findings.rates,
