@@ -19,7 +19,7 @@ from counterpoise.report.charts import Bar, Drawing, bars
 from counterpoise.report.lead import Section
 from counterpoise.report.tables import Cell, Table
 
-CHARTED = 4  # ways of stacking in the chart: those measured at most sizes
+CHARTED = 4  # ways of stacking in the chart: the best of the most adapters, then those of most sizes
 HEADS = (
     "adapters",
     "stacked as",
@@ -101,34 +101,42 @@ def stack_section(rows: Sequence[Row]) -> Section:
 
 
 def _charts(rows: Sequence[Row]) -> Iterator[tuple[str, Drawing]]:
-    counts = Counter(row.says for row in rows if row.kept is not None)
-    arms = [says for says, _ in counts.most_common(CHARTED)]
-    told = [_bar(row) for row in rows if row.says in arms and row.kept is not None]
+    told = [row for row in rows if row.kept is not None]
+    counts = Counter(row.stack for row in told)
+    ways = [best.stack] if (best := _best(told)) is not None else []
+    arms = list(dict.fromkeys([*ways, *(stack for stack, _ in counts.most_common())]))[:CHARTED]
+    told = [row for row in told if row.stack in arms]
     if told:
         label = "Chart: share of its own effect that an adapter keeps, by how many are stacked and how."
         words = "Share of its own effect that an adapter keeps; below nothing is drawn as nothing."
-        yield words, bars(told, arms=arms, axis="own effect kept", label=label)
+        yield words, bars([_bar(row) for row in told], arms=arms, axis="own effect kept", label=label)
 
 
 def _prose(rows: Sequence[Row]) -> Iterator[str]:
-    most = max(row.n for row in rows)
-    at = [row for row in rows if row.n == most and row.kept is not None]
-    if not at:
+    best = _best(rows)
+    if best is None:
         return
-    best = max(at, key=lambda row: min(row.kept or 0.0, row.following_of_base))
+    at = [row for row in rows if row.n == best.n and row.kept is not None]
     worst = min(at, key=lambda row: row.kept or 0.0)
     told = [
         f"{row.kept:.0%} and {row.following_of_base:.0%} ({row.says})"
         for row in ([best] if worst is best else [best, worst])
     ]
-    what = f"{most} adapters at once, their own effects kept and prompt-following of the base's"
+    what = f"{best.n} adapters at once, their own effects kept and prompt-following of the base's"
     yield f"{what}: {'; '.join(told)}."
+
+
+def _best(rows: Sequence[Row]) -> Row | None:
+    """Of the most adapters, the stack whose adapters and prompts are least lost; None where none tells."""
+    most = max(row.n for row in rows) if rows else 0
+    at = [row for row in rows if row.n == most and row.kept is not None]
+    return max(at, key=lambda row: min(row.kept or 0.0, row.following_of_base)) if at else None
 
 
 def _bar(row: Row) -> Bar:
     kept, error = row.kept or 0.0, row.kept_error or 0.0
     low, value, high = (min(1.0, max(0.0, end)) for end in (kept - error, kept, kept + error))
-    return Bar(f"{row.n}", row.says, value, low, high)
+    return Bar(f"{row.n}", row.stack, value, low, high)
 
 
 def _cells(row: Row) -> list[Cell]:
@@ -137,7 +145,7 @@ def _cells(row: Row) -> list[Cell]:
     back = Cell("✓ byte for byte", mark="yes") if row.restored else Cell("✗ differ", mark="no")
     return [
         Cell(str(row.n)),
-        Cell(row.says),
+        Cell(row.says, row.stack),
         Cell(kept, f"{error}{row.measured} counted"),
         Cell(f"{row.following_of_base:.3f}"),
         Cell(f"{row.distance:.2f}"),
