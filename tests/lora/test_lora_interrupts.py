@@ -10,17 +10,7 @@ from lora_cases import adapter_for, assert_bits, net, picture, weights
 
 from counterpoise.lora import Host, trainable
 
-pytestmark = pytest.mark.usefixtures("fold_way", "autocast_closed")
-
-
-@pytest.fixture
-def autocast_closed(no_autocast_left_open):
-    """Ends the blocks that an interrupt at their very last line left open: Python itself skips them then."""
-    yield
-    while torch.autocast_decrement_nesting() >= 0:
-        pass
-    torch.autocast_increment_nesting()
-
+pytestmark = pytest.mark.usefixtures("fold_way")
 
 MOVES = {
     "mount": (False, lambda h, c: h.mount(c, name="c")),

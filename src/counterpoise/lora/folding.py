@@ -24,7 +24,7 @@ from counterpoise.lora.correction_codes import Codes, CodeWriter
 from counterpoise.lora.lowrank import LowRank
 from counterpoise.lora.stack import Entries, acts, dense_rest, needs_base, stacked, wide_enough
 from counterpoise.lora.threads import torch_threads
-from counterpoise.lora.update import Update
+from counterpoise.lora.update import Update, uncast
 from counterpoise.lora.weights import Checksum, checksum
 
 LARGEST_SHARE = 0.5  # of the weight's bytes; a correction past it is replaced by a copy
@@ -286,7 +286,7 @@ class _Sum:
         if self._pair is None:
             assert self._rest is not None
             return out.copy_(self._rest[band])
-        with torch.autocast(out.device.type, enabled=False):
+        with uncast(out):
             torch.mm(self._pair[1][band], self._pair[0], out=out)
         return out if self._rest is None else out.add_(self._rest[band])
 

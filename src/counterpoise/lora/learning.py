@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from counterpoise.lora.factors import Factors, Pair
 from counterpoise.lora.layers import Site
-from counterpoise.lora.update import full_precision
+from counterpoise.lora.update import full_precision, uncast
 
 
 def added(site: Site, factors: Factors, x: Tensor, output: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def replaced(site: Site, factors: Factors) -> Tensor:
     """The whole weight with the update, in the weight's dtype, with gradient: for parameters of no layer."""
     weight, pair = site.weight, factors.pair()
     down, up = (factor.flatten(1) for factor in pair)
-    with torch.autocast(weight.device.type, enabled=False):
+    with uncast(weight):
         whole = torch.addmm(weight.flatten(1).to(down.dtype), up, down, alpha=factors.scale)
     if factors.magnitude is not None:
         whole = whole * _ratio(weight, factors, pair)

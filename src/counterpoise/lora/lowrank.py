@@ -20,6 +20,7 @@ from counterpoise.lora.update import (
     finite_fault,
     full_precision,
     is_finite_number,
+    uncast,
     wide,
 )
 
@@ -94,7 +95,7 @@ class LowRank(Factored):
 
 def product(down: Tensor, up: Tensor) -> Tensor:
     """up @ down in the weight's shape, never in a narrower type: an autocast around the call is ignored."""
-    with torch.autocast(down.device.type, enabled=False):
+    with uncast(down):
         return (up.flatten(1) @ down.flatten(1)).reshape(up.shape[0], *down.shape[1:])
 
 

@@ -132,9 +132,25 @@ def wide(*tensors: Tensor) -> torch.dtype:
 
 
 @contextmanager
+def uncast(tensor: Tensor) -> Iterator[None]:
+    """No autocast to a narrower type, whatever the caller is in.
+
+    By its flag alone: a block of `torch.autocast` whose end an interrupt skips stays open for good, and keeps
+    old copies of all trained weights.
+    """
+    kind = tensor.device.type
+    before = torch.is_autocast_enabled(kind)
+    torch.set_autocast_enabled(kind, False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled(kind, before)
+
+
+@contextmanager
 def full_precision(tensor: Tensor) -> Iterator[None]:
     """No gradient, and no autocast to a narrower type, whatever the caller is in."""
-    with torch.no_grad(), torch.autocast(tensor.device.type, enabled=False):
+    with torch.no_grad(), uncast(tensor):
         yield
 
 
