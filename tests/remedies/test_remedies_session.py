@@ -23,8 +23,9 @@ from counterpoise.remedies import distilled
 from counterpoise.remedies.card import _code, write_card
 from counterpoise.remedies.distil import Method
 from counterpoise.remedies.goal import Goal
+from counterpoise.remedies.own import BASE_KEY
 from counterpoise.remedies.reachable import LOOK, MOST, Obeyed, check_reached
-from counterpoise.remedies.session import BASE_KEY, Request, methods_of, run_session
+from counterpoise.remedies.session import Request, methods_of, run_session
 
 SMALL = Method(
     ways=6,

@@ -19,8 +19,9 @@ from counterpoise.errors import UsageError
 from counterpoise.lora import Host
 from counterpoise.remedies.questions import Extent, questions_of
 from counterpoise.remedies.side_by_side import side_by_side
-from counterpoise.remedies.side_by_side.judge import judged
+from counterpoise.remedies.side_by_side.judge import idle, judged
 from counterpoise.remedies.side_by_side.run import Contest, folder_name
+from counterpoise.remedies.side_by_side.trials import smaller
 from counterpoise.report.remedies import sentence, write_remedies
 
 DRAWING = Drawing(guidance=2.0, steps=2, batch_size=4)
@@ -107,6 +108,13 @@ def test_a_remedy_that_refuses_is_shown_with_its_reason(tiny_model: Path, tmp_pa
         side_by_side(contest, ["prayer"])
 
 
+def test_trials_are_half_as_long_as_the_comparison() -> None:
+    asked = smaller(spec(extent=Extent(n=40, seen=30, explicit=20, kept=1)))
+    assert [asked.n_of(claim) for claim in asked.claims] == [20, 15]
+    assert [asked.n_of(question) for question in asked.reachability] == [10]
+    assert not asked.drifts
+
+
 def test_names_of_folders_hold_no_path(tmp_path: Path) -> None:
     assert folder_name("own:some/where/my style.safetensors") == "own-my-style"
     assert folder_name("planner+negative") == "planner+negative"
@@ -160,6 +168,39 @@ def test_an_explicit_prompt_that_is_lost_is_worse_whatever_else() -> None:
     told, reasons = judged([mine, lost], [base, held, mine, lost], Changes("improved"))  # type: ignore[arg-type]
     assert told == "got worse"
     assert any("no longer reached" in reason for reason in reasons)
+
+
+def test_a_negative_prompt_that_has_nothing_to_forbid_says_nothing() -> None:
+    """Base draws one woman of a hundred: that "no women" is obeyed there is not lost where half are women."""
+
+    def found(arm: str, women: float, under_negative: float) -> tuple[Any, ...]:
+        shares = {"woman": women, "man": 1 - women}
+        claim = type("Claim", (), {"prompt": "a boss", "attribute": "hue", "arm": arm, "shares": shares})()
+        row = {
+            "finding": f"reachability[1]/0/{arm}",
+            "prompt": "a boss",
+            "attribute": "hue",
+            "value": "woman",
+        }
+        row |= {"negative": "female", "arm": arm, "min_rate": 0.8}
+        decision = FAIR if under_negative <= 0.2 else BIASED
+        own = finding("reachability[1]/0", arm, decision, kind="reachability", prompts=("a boss",))
+        return claim, type("Reached", (), row)(), own
+
+    def told(before: tuple[float, float], after: tuple[float, float]) -> tuple[str, int]:
+        rows = found("base", *before), found("lora", *after)
+        every = type("Findings", (), {"claims": [r[0] for r in rows], "reached": [r[1] for r in rows]})()
+        verdict, _ = judged(
+            [rows[1][2]],
+            [r[2] for r in rows],
+            Changes("improved"),
+            idle=idle(every, "base"),  # type: ignore[arg-type]
+        )
+        return verdict, len(idle(every, "base")) + len(idle(every, "lora"))
+
+    assert told((0.01, 0.0), (0.5, 0.5)) == ("not shown", 1)
+    assert told((0.6, 0.1), (0.5, 0.5)) == ("got worse", 0)
+    assert told((0.01, 0.0), (0.05, 0.0)) == ("not shown", 2)
 
 
 def test_a_base_without_a_wrong_cannot_be_repaired() -> None:

@@ -41,6 +41,20 @@ def compare(
         list[str] | None,
         typer.Option(metavar="REMEDY", help="With --goal: ask of this one whether the bias comes back."),
     ] = None,
+    style: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --trial: a style adapter; the world's is made."),
+    ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="With --trial: other adapters to be under; the world's are made."),
+    ] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="With --trial: captioned pictures to train on; the world's are drawn."
+        ),
+    ] = None,
     ask: Annotated[
         Path | None,
         typer.Option(metavar="SPEC", help="With --goal: more questions, an audit spec."),
@@ -70,14 +84,20 @@ def compare(
                 code="E_COMPARE_GOAL",
             )
         from counterpoise.audit.spec import Drawing
-        from counterpoise.cli.compare_remedies import compare_remedies
+        from counterpoise.cli.compare_remedies import Own, compare_remedies
 
+        if (style or beside or pictures) and not trial:
+            raise UsageError(
+                "--style, --beside and --pictures are for --trial: name a remedy with it",
+                code="E_COMPARE_GOAL",
+            )
         drawing = Drawing(guidance=guidance, steps=steps, batch_size=batch_size)
         compare_remedies(
             runs[0],
             goal,
             names=remedy or [],
             trials=trial or [],
+            own=Own(style, tuple(beside or ()), pictures),
             ask=ask,
             stack=stack,
             out=out or Path("runs") / f"compare-{goal.stem}",
@@ -89,7 +109,7 @@ def compare(
         )
         return
     given: dict[str, object] = {"--remedy": remedy, "--trial": trial, "--ask": ask, "--stack": stack}
-    given |= {"--out": out, "--judge": judge}
+    given |= {"--out": out, "--judge": judge, "--style": style, "--beside": beside, "--pictures": pictures}
     if lost := [name for name, value in given.items() if value]:
         raise UsageError(f"{lost[0]} is for remedies: name a goal with --goal, too", code="E_COMPARE_GOAL")
     _compare_runs([Path(run) for run in runs], arms=arms, markdown=markdown, as_json=as_json)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import final
 
 from counterpoise.audit import load_spec
 from counterpoise.audit.arms import Ways
@@ -18,16 +19,29 @@ from counterpoise.diffusion.load import load_pipeline
 from counterpoise.errors import UsageError
 from counterpoise.lora import Host
 from counterpoise.remedies import table
+from counterpoise.remedies.captioned import captioned_pairs
 from counterpoise.remedies.contradictions import contradictions
 from counterpoise.remedies.goal import load_goal
 from counterpoise.remedies.making import write_whole
-from counterpoise.remedies.questions import questions_of, usual
+from counterpoise.remedies.own import fitting
+from counterpoise.remedies.questions import LEAST, questions_of, usual
 from counterpoise.remedies.repair import check_goal
+from counterpoise.remedies.resurfacing import Company
 from counterpoise.remedies.side_by_side import Outcome, SideBySide, side_by_side
 from counterpoise.remedies.side_by_side.run import Contest
 from counterpoise.report.remedies import sentence, write_remedies
 from counterpoise.report.stack import read_stack, stack_section
 from counterpoise.world import model_folder
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A user's files to put a repair through: a style, other adapters, a folder of captioned pictures."""
+
+    style: Path | None = None
+    beside: tuple[Path, ...] = ()
+    pictures: Path | None = None
 
 
 def compare_remedies(
@@ -36,6 +50,7 @@ def compare_remedies(
     *,
     names: Sequence[str],
     trials: Sequence[str],
+    own: Own,
     ask: Path | None,
     stack: Path | None,
     out: Path,
@@ -78,6 +93,9 @@ def compare_remedies(
             goal,
             spec,
             out,
+            looks=max(LEAST, n // 8),
+            returns=tuple(dict.fromkeys(trials)),
+            company=_company(host, own),
             facts={"goal": goal_file.name},
             progress=bars,
         )
@@ -90,6 +108,15 @@ def compare_remedies(
         console.write_json(json.dumps(told, sort_keys=True))
         return
     show([*(line_of(own) for own in side.outcomes), sentence(side), f"report {page.resolve()}"])
+
+
+def _company(host: Host, own: Own) -> Company:
+    """The user's files loaded, each held against the model; refused before anything is drawn."""
+    style = fitting(host, own.style, 1.0)[0] if own.style else None
+    if own.pictures is not None:
+        captioned_pairs(own.pictures)
+    beside = tuple(fitting(host, path, 1.0)[0] for path in own.beside)
+    return Company(style=style, others=beside, pictures=own.pictures)
 
 
 def default_names(drawing: Drawing) -> list[str]:

@@ -19,8 +19,8 @@ from counterpoise.audit.spec import Drawing
 from counterpoise.audit.treatment import Treatment, join
 from counterpoise.diffusion.load import load_pipeline
 from counterpoise.diffusion.memory import free_memory, out_of_memory
-from counterpoise.errors import EnvironmentLackError, IncompleteError, RefusedInputError
-from counterpoise.lora import Adapter, DivergedError, Host
+from counterpoise.errors import EnvironmentLackError, IncompleteError
+from counterpoise.lora import DivergedError, Host
 from counterpoise.measure.reading import Measurer
 from counterpoise.remedies import table
 from counterpoise.remedies.contradictions import contradictions
@@ -28,6 +28,7 @@ from counterpoise.remedies.estimate import Estimate, estimate
 from counterpoise.remedies.goal import Goal
 from counterpoise.remedies.making import Made, make, write_whole
 from counterpoise.remedies.negative import require_guidance
+from counterpoise.remedies.own import BASE_KEY, fitting
 from counterpoise.remedies.questions import brief, questions_of
 from counterpoise.remedies.reachable import check_reached, reachability
 from counterpoise.remedies.repair import check_goal
@@ -35,8 +36,6 @@ from counterpoise.remedies.treatment import Bench
 from counterpoise.world import model_folder
 
 AUTO = ("closed-form", "distil")
-BASE_KEY = "counterpoise.base_sha256"
-"""In an adapter's metadata: the sha256 of the weights that it was made for."""
 Verdict = Literal["repaired", "not shown", "got worse", "nothing to repair"]
 StageProgress = Callable[[str, int, int, float], None]
 T = TypeVar("T")
@@ -157,7 +156,7 @@ def run_session(
     _spec(request, request.drawing)  # refused here, before seconds go into loading
     host = Host(load_pipeline(model_folder(request.model), device=request.device))
     drawing, parts = _kept_sizes(request)
-    own = Treatment(tuple(_own(host, path, strength) for path, strength in request.own))
+    own = Treatment(tuple(fitting(host, path, strength) for path, strength in request.own))
     session = _Session(request, judge, host, own, say, progress, drawing, parts, host.fingerprint())
     for method in methods:
         if any(table.REMEDIES[name].guided for name in table.names_of(method) if name in table.REMEDIES):
@@ -287,22 +286,6 @@ def _made(session: _Session, method: str) -> Made:
             code="E_DIVERGED",
             file=str(bench.work),
         ) from error
-
-
-def _own(host: Host, path: Path, strength: float) -> tuple[Adapter, float]:
-    """A user's adapter, which must be for this model, at its strength."""
-    adapter = Adapter.load(path, model=host.model)
-    made_for = adapter.metadata.get(BASE_KEY)
-    if made_for is not None and made_for != host.fingerprint():
-        raise RefusedInputError(
-            f"{path} was made for another base model (sha256 {made_for[:12]}..., this one's is "
-            f"{host.fingerprint()[:12]}...): expected an adapter for this model; repair that model, or leave "
-            "the adapter out",
-            code="E_OTHER_BASE",
-            file=str(path),
-        )
-    with host.mounted(adapter, strength=strength):
-        return adapter, strength
 
 
 def _audited(session: _Session, treatments: Mapping[str, Treatment]) -> Findings:

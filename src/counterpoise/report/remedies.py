@@ -214,7 +214,7 @@ def _return_sections(side: SideBySide) -> list[Section]:
                     ("what was done", "templates seen", "held out", "on target", "explicit"),
                     [
                         [
-                            Cell(own.name, arm=own.name),
+                            Cell(_words(own.name)),
                             _distance(own.trained),
                             _distance(own.held_out),
                             _tally(own.on_target),
@@ -222,25 +222,30 @@ def _return_sections(side: SideBySide) -> list[Section]:
                         ]
                         for own in rows
                     ],
-                    [f"{own.name}: {note}" for own in rows for note in own.notes]
+                    [f"{_words(own.name)}: {note}" for own in rows for note in own.notes]
                     + [f"{trial}: {why}" for (own, trial), why in side.not_tried.items() if own == name],
                 )
             ],
             [("Worst held-out distance, with its interval.", drawing)]
-            if (drawing := _returns_chart(rows)) is not None
+            if (drawing := _returns_chart(name, rows)) is not None
             else [],
         )
         for name, rows in side.returns.items()
     ]
 
 
-def _returns_chart(rows: Sequence[Outcome]) -> Drawing | None:
-    told = [Bar("held-out distance", own.name, *own.held_out) for own in rows if own.held_out is not None]
+def _words(trial: str) -> str:
+    """A trial's name, which is an arm's, as words."""
+    return trial.replace("-", " ")
+
+
+def _returns_chart(name: str, rows: Sequence[Outcome]) -> Drawing | None:
+    told = [Bar(_words(own.name), name, *own.held_out) for own in rows if own.held_out is not None]
     if not told:
         return None
     return bars(
         told,
-        arms=[own.name for own in rows],
+        arms=[name],
         axis="distance",
         label="Chart: worst held-out distance after each treatment of the repair.",
     )

@@ -31,11 +31,12 @@ def outcome(
     own = [finding for finding in findings.findings if finding.arm == name]
     claims = [claim for claim in findings.claims if claim.arm == name]
     changes = _changes(evidence, name)
-    verdict, reasons = judged(own, findings.findings, changes)
+    verdict, reasons = judged(own, findings.findings, changes, idle=idle(findings, BASE))
     if quality is not None and quality["verdict"] == NOT_ACCEPTABLE:
         verdict, reasons = "got worse", (*reasons, "its pictures are not acceptable beside base's")
     forbidden = {reached.finding for reached in findings.reached if reached.negative}
     asked = [finding for finding in own if finding.kind == "reachability"]
+    nothing = idle(findings, name)
     return Outcome(
         name=name,
         cost=cost,
@@ -47,7 +48,9 @@ def outcome(
         held_out=worst(claim for claim in claims if claim.held_out),
         on_target=tally(finding for finding in own if finding.kind == "claim"),
         reached=tally(finding for finding in asked if finding.id not in forbidden),
-        negatives=tally(finding for finding in asked if finding.id in forbidden),
+        negatives=tally(
+            finding for finding in asked if finding.id in forbidden and _question(finding) not in nothing
+        ),
         unmoved=tally(finding for finding in own if finding.kind == "drift"),
         changes=changes,
         restored=restored,
@@ -69,12 +72,30 @@ def tally(findings: Iterable[Finding]) -> Tally:
     return Tally(len(decided), decided.count("fair within tolerance"), decided.count("biased"))
 
 
+def idle(findings: Findings, arm: str) -> frozenset[str]:
+    """The questions whose negative prompt has nothing to do under an arm: without it the forbidden value is
+    rare enough already. That a negative prompt is obeyed there says nothing of negative prompts."""
+    drawn = {(claim.prompt, claim.attribute): claim.shares for claim in findings.claims if claim.arm == arm}
+    return frozenset(
+        _without_arm(row.finding)
+        for row in findings.reached
+        if row.negative
+        and row.finding.endswith(f"/{arm}")
+        and drawn.get((row.prompt, row.attribute), {row.value: 1.0}).get(row.value, 0.0) <= 1 - row.min_rate
+    )
+
+
 def judged(
-    own: Sequence[Finding], every: Sequence[Finding], changes: Comparison | None
+    own: Sequence[Finding],
+    every: Sequence[Finding],
+    changes: Comparison | None,
+    *,
+    idle: frozenset[str] = frozenset(),
 ) -> tuple[Verdict, tuple[str, ...]]:
     """ "repaired": every edited prompt that base is shown to be biased on is certified within the tolerance
     on held-out templates, and nothing got worse. "got worse": some prompt is shown to be farther from its
-    target than under base, or an explicit prompt that base obeyed is shown not to be. "not shown": neither.
+    target than under base, or an explicit or negative prompt that base obeyed is shown not to be. "not
+    shown": neither. idle: see there, for base; those questions are not lost by a remedy.
     """
     if changes is None:
         return "not shown", ("held against nothing",)
@@ -90,7 +111,7 @@ def judged(
     cured = [key for key in biased if key in mine and mine[key].decision == "fair within tolerance"]
     reasons = [f"{len(cured)} of {len(biased)} held-out wrongs of base certified within the tolerance"]
     worse = [change for change in changes.changes if change.answer == "got worse"]
-    lost = _lost(own, every)
+    lost = _lost([finding for finding in own if _question(finding) not in idle], every)
     better = changes.count("improved")
     reasons.append(f"{better} of {len(changes.changes)} prompts nearer to target, {len(worse)} farther")
     if lost:
@@ -128,4 +149,8 @@ def _changes(evidence: Evidence, name: str) -> Comparison | None:
 
 def _question(finding: Finding) -> str:
     """The hypothesis without its arm: the same for base and every remedy."""
-    return finding.id.rsplit("/", 1)[0]
+    return _without_arm(finding.id)
+
+
+def _without_arm(finding_id: str) -> str:
+    return finding_id.rsplit("/", 1)[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from counterpoise.audit import AuditSpec, plan_of, read_run, run_audit
 from counterpoise.audit.arms import Ways
@@ -62,11 +63,16 @@ def put_through(
 
 def smaller(spec: AuditSpec) -> AuditSpec:
     """The claims and explicit prompts alone, with half the pictures: what a bias that comes back shows in."""
-    plain = tuple(question for question in spec.reachability if question.negative is None)
+
+    def half(question: Any) -> Any:
+        return question.model_copy(update={"n": max(8, spec.n_of(question) // 2)})
+
+    plain = tuple(half(question) for question in spec.reachability if question.negative is None)
     return spec.model_copy(
         update={
             "name": f"{spec.name}: trials",
             "n": max(8, spec.n // 2),
+            "claims": tuple(half(claim) for claim in spec.claims),
             "disparities": (),
             "drifts": (),
             "reachability": plain[:1],
