@@ -100,6 +100,40 @@ def test_three_processes_draw_every_batch_once_and_tell_the_same(tmp_path: Path)
     assert state(tmp_path / "run") == state(tmp_path / "undisturbed")
 
 
+def test_who_opens_a_run_leaves_alone_what_another_is_writing(tmp_path: Path) -> None:
+    """Opening writes and deletes a file where the longest-named picture will lie, here with a rest between."""
+    audit(tmp_path / "undisturbed")
+    begun, probing = tmp_path / "begun", tmp_path / "probing"
+
+    def second() -> None:
+        unlink = os.unlink
+
+        def resting(file, *args, **kwargs):
+            if str(file).endswith(".png.tmp"):
+                probing.touch()
+                time.sleep(0.5)
+            unlink(file, *args, **kwargs)
+
+        os.unlink = resting
+        wait_for(begun)
+        audit(tmp_path / "run")
+
+    def slow(prompts, seeds):
+        begun.touch()
+        wait_for(probing)
+        return draw(prompts, seeds)
+
+    other = start(second)
+    audit(tmp_path / "run", drawer=slow)
+    assert end(other) == 0
+    assert state(tmp_path / "run") == state(tmp_path / "undisturbed")
+
+
+def wait_for(file: Path) -> None:
+    while not file.exists():
+        time.sleep(0.005)
+
+
 def test_a_dead_workers_batch_is_taken_over_at_once_and_a_living_ones_never(tmp_path: Path) -> None:
     """Whatever the clock says: the lease is the lock, so a pid that lives on means nothing either."""
 

@@ -99,7 +99,9 @@ def work_on(
                 if not writer.finished([arm.name for arm in arms]):
                     writer.admit()
             if not writer.finished([arm.name for arm in arms]):
-                probe(folder, writer.longest_file())
+                # Writers hold a transaction too: none is in the middle of that very picture.
+                with database.transaction(connection):
+                    probe(folder, writer.longest_file())
             write_environments(folder, evidence.environments)
         opened.callback(lambda: settle() if writer.kept else None)
         yield writer
