@@ -135,7 +135,8 @@ class Changes:
     """Stands for a Comparison: only its rows' answers are looked at."""
 
     def __init__(self, *answers: str) -> None:
-        self.changes = [type("Row", (), {"answer": answer})() for answer in answers]
+        row = {"kind": "reachability", "prompt": "a boss", "attribute": "hue = man"}
+        self.changes = [type("Row", (), {**row, "answer": answer})() for answer in answers]
 
     def count(self, answer: str) -> int:
         return sum(row.answer == answer for row in self.changes)
@@ -187,18 +188,18 @@ def test_a_negative_prompt_that_has_nothing_to_forbid_says_nothing() -> None:
         own = finding("reachability[1]/0", arm, decision, kind="reachability", prompts=("a boss",))
         return claim, type("Reached", (), row)(), own
 
-    def told(before: tuple[float, float], after: tuple[float, float]) -> tuple[str, int]:
+    def told(
+        before: tuple[float, float], after: tuple[float, float], change: str = "improved"
+    ) -> tuple[str, int]:
         rows = found("base", *before), found("lora", *after)
         every = type("Findings", (), {"claims": [r[0] for r in rows], "reached": [r[1] for r in rows]})()
-        verdict, _ = judged(
-            [rows[1][2]],
-            [r[2] for r in rows],
-            Changes("improved"),
-            idle=idle(every, "base"),  # type: ignore[arg-type]
-        )
-        return verdict, len(idle(every, "base")) + len(idle(every, "lora"))
+        sleeping, changes = idle(every, "base"), Changes(change)  # type: ignore[arg-type]
+        verdict, _ = judged([rows[1][2]], [r[2] for r in rows], changes, idle=sleeping)  # type: ignore[arg-type]
+        return verdict, len(sleeping) + len(idle(every, "lora"))  # type: ignore[arg-type]
 
     assert told((0.01, 0.0), (0.5, 0.5)) == ("not shown", 1)
+    assert told((0.01, 0.0), (0.5, 0.5), "got worse") == ("not shown", 1)
+    assert told((0.6, 0.1), (0.5, 0.2), "got worse") == ("got worse", 0)
     assert told((0.6, 0.1), (0.5, 0.5)) == ("got worse", 0)
     assert told((0.01, 0.0), (0.05, 0.0)) == ("not shown", 2)
 

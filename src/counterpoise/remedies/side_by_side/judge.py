@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from counterpoise.audit import Claim, Evidence, Finding, Findings
@@ -72,17 +73,20 @@ def tally(findings: Iterable[Finding]) -> Tally:
     return Tally(len(decided), decided.count("fair within tolerance"), decided.count("biased"))
 
 
-def idle(findings: Findings, arm: str) -> frozenset[str]:
+def idle(findings: Findings, arm: str) -> dict[str, tuple[str, str]]:
     """The questions whose negative prompt has nothing to do under an arm: without it the forbidden value is
-    rare enough already. That a negative prompt is obeyed there says nothing of negative prompts."""
+    rare enough already. That a negative prompt is obeyed there says nothing of negative prompts.
+
+    Each with its prompt and attribute.
+    """
     drawn = {(claim.prompt, claim.attribute): claim.shares for claim in findings.claims if claim.arm == arm}
-    return frozenset(
-        _without_arm(row.finding)
-        for row in findings.reached
-        if row.negative
-        and row.finding.endswith(f"/{arm}")
-        and drawn.get((row.prompt, row.attribute), {row.value: 1.0}).get(row.value, 0.0) <= 1 - row.min_rate
-    )
+    found = {}
+    for row in findings.reached:
+        shares = drawn.get((row.prompt, row.attribute))
+        forbidden = row.value.removeprefix("not ")
+        if row.negative and row.arm == arm and shares and shares.get(forbidden, 0.0) <= 1 - row.min_rate:
+            found[_without_arm(row.finding)] = row.prompt, row.attribute
+    return found
 
 
 def judged(
@@ -90,7 +94,7 @@ def judged(
     every: Sequence[Finding],
     changes: Comparison | None,
     *,
-    idle: frozenset[str] = frozenset(),
+    idle: Mapping[str, tuple[str, str]] = MappingProxyType({}),
 ) -> tuple[Verdict, tuple[str, ...]]:
     """ "repaired": every edited prompt that base is shown to be biased on is certified within the tolerance
     on held-out templates, and nothing got worse. "got worse": some prompt is shown to be farther from its
@@ -110,7 +114,15 @@ def judged(
     mine = {_question(finding): finding for finding in own if finding.kind == "claim"}
     cured = [key for key in biased if key in mine and mine[key].decision == "fair within tolerance"]
     reasons = [f"{len(cured)} of {len(biased)} held-out wrongs of base certified within the tolerance"]
-    worse = [change for change in changes.changes if change.answer == "got worse"]
+    asleep = set(idle.values())
+    worse = [
+        change
+        for change in changes.changes
+        if change.answer == "got worse"
+        and not (
+            change.kind == "reachability" and (change.prompt, change.attribute.split(" = ")[0]) in asleep
+        )
+    ]
     lost = _lost([finding for finding in own if _question(finding) not in idle], every)
     better = changes.count("improved")
     reasons.append(f"{better} of {len(changes.changes)} prompts nearer to target, {len(worse)} farther")
