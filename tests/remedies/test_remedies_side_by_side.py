@@ -194,7 +194,7 @@ def test_a_negative_prompt_that_has_nothing_to_forbid_says_nothing() -> None:
         rows = found("base", *before), found("lora", *after)
         every = type("Findings", (), {"claims": [r[0] for r in rows], "reached": [r[1] for r in rows]})()
         sleeping, changes = idle(every, "base"), Changes(change)  # type: ignore[arg-type]
-        verdict, _ = judged([rows[1][2]], [r[2] for r in rows], changes, idle=sleeping)  # type: ignore[arg-type]
+        verdict, _ = judged([rows[1][2]], [r[2] for r in rows], changes, asleep=sleeping)  # type: ignore[arg-type]
         return verdict, len(sleeping) + len(idle(every, "lora"))  # type: ignore[arg-type]
 
     assert told((0.01, 0.0), (0.5, 0.5)) == ("not shown", 1)

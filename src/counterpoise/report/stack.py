@@ -6,7 +6,6 @@ many are stacked and how.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -70,9 +69,8 @@ class _Summary(BaseModel):
 def read_stack(path: Path) -> tuple[Row, ...]:
     """A summary's rows, by number; RefusedInputError E_STACK, one line, where the file is none."""
     try:
-        return tuple(
-            sorted(_Summary.model_validate_json(path.read_bytes()).rows, key=lambda row: (row.n, row.stack))
-        )
+        rows = _Summary.model_validate_json(path.read_bytes()).rows
+        return tuple(sorted(rows, key=lambda row: (row.n, row.stack)))
     except OSError as error:
         reason = f"{path}: {error.strerror}"
     except ValidationError as error:
@@ -141,7 +139,7 @@ def _bar(row: Row) -> Bar:
 
 def _cells(row: Row) -> list[Cell]:
     kept = "-" if row.kept is None else f"{row.kept:.2f}"
-    error = "" if row.kept_error is None or math.isnan(row.kept_error) else f"± {row.kept_error:.2f}, "
+    error = "" if row.kept_error is None else f"± {row.kept_error:.2f}, "
     back = Cell("✓ byte for byte", mark="yes") if row.restored else Cell("✗ differ", mark="no")
     return [
         Cell(str(row.n)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 from counterpoise.audit import Claim, Evidence, Finding, Findings
@@ -32,7 +31,7 @@ def outcome(
     own = [finding for finding in findings.findings if finding.arm == name]
     claims = [claim for claim in findings.claims if claim.arm == name]
     changes = _changes(evidence, name)
-    verdict, reasons = judged(own, findings.findings, changes, idle=idle(findings, BASE))
+    verdict, reasons = judged(own, findings.findings, changes, asleep=idle(findings, BASE))
     if quality is not None and quality["verdict"] == NOT_ACCEPTABLE:
         verdict, reasons = "got worse", (*reasons, "its pictures are not acceptable beside base's")
     forbidden = {reached.finding for reached in findings.reached if reached.negative}
@@ -50,7 +49,7 @@ def outcome(
         on_target=tally(finding for finding in own if finding.kind == "claim"),
         reached=tally(finding for finding in asked if finding.id not in forbidden),
         negatives=tally(
-            finding for finding in asked if finding.id in forbidden and _question(finding) not in nothing
+            finding for finding in asked if finding.id in forbidden and _question(finding.id) not in nothing
         ),
         unmoved=tally(finding for finding in own if finding.kind == "drift"),
         changes=changes,
@@ -85,7 +84,7 @@ def idle(findings: Findings, arm: str) -> dict[str, tuple[str, str]]:
         shares = drawn.get((row.prompt, row.attribute))
         forbidden = row.value.removeprefix("not ")
         if row.negative and row.arm == arm and shares and shares.get(forbidden, 0.0) <= 1 - row.min_rate:
-            found[_without_arm(row.finding)] = row.prompt, row.attribute
+            found[_question(row.finding)] = row.prompt, row.attribute
     return found
 
 
@@ -94,36 +93,35 @@ def judged(
     every: Sequence[Finding],
     changes: Comparison | None,
     *,
-    idle: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+    asleep: Mapping[str, tuple[str, str]] | None = None,
 ) -> tuple[Verdict, tuple[str, ...]]:
     """ "repaired": every edited prompt that base is shown to be biased on is certified within the tolerance
     on held-out templates, and nothing got worse. "got worse": some prompt is shown to be farther from its
     target than under base, or an explicit or negative prompt that base obeyed is shown not to be. "not
-    shown": neither. idle: see there, for base; those questions are not lost by a remedy.
+    shown": neither. asleep: `idle` of base, whose questions no remedy can lose.
     """
     if changes is None:
         return "not shown", ("held against nothing",)
     biased = {
-        _question(finding)
+        _question(finding.id)
         for finding in every
         if finding.arm == BASE
         and finding.kind == "claim"
         and finding.held_out
         and finding.decision == "biased"
     }
-    mine = {_question(finding): finding for finding in own if finding.kind == "claim"}
+    mine = {_question(finding.id): finding for finding in own if finding.kind == "claim"}
     cured = [key for key in biased if key in mine and mine[key].decision == "fair within tolerance"]
     reasons = [f"{len(cured)} of {len(biased)} held-out wrongs of base certified within the tolerance"]
-    asleep = set(idle.values())
+    asleep = asleep or {}
     worse = [
         change
         for change in changes.changes
         if change.answer == "got worse"
-        and not (
-            change.kind == "reachability" and (change.prompt, change.attribute.split(" = ")[0]) in asleep
-        )
+        and (change.kind, change.prompt, change.attribute.split(" = ")[0])
+        not in {("reachability", *where) for where in asleep.values()}
     ]
-    lost = _lost([finding for finding in own if _question(finding) not in idle], every)
+    lost = _lost([finding for finding in own if _question(finding.id) not in asleep], every)
     better = changes.count("improved")
     reasons.append(f"{better} of {len(changes.changes)} prompts nearer to target, {len(worse)} farther")
     if lost:
@@ -135,7 +133,7 @@ def judged(
 
 def _lost(own: Sequence[Finding], every: Sequence[Finding]) -> list[str]:
     held = {
-        _question(finding)
+        _question(finding.id)
         for finding in every
         if finding.arm == BASE
         and finding.kind == "reachability"
@@ -144,7 +142,7 @@ def _lost(own: Sequence[Finding], every: Sequence[Finding]) -> list[str]:
     return [
         finding.prompts[0]
         for finding in own
-        if finding.kind == "reachability" and finding.decision == "biased" and _question(finding) in held
+        if finding.kind == "reachability" and finding.decision == "biased" and _question(finding.id) in held
     ]
 
 
@@ -159,10 +157,6 @@ def _changes(evidence: Evidence, name: str) -> Comparison | None:
         return None
 
 
-def _question(finding: Finding) -> str:
+def _question(finding_id: str) -> str:
     """The hypothesis without its arm: the same for base and every remedy."""
-    return _without_arm(finding.id)
-
-
-def _without_arm(finding_id: str) -> str:
     return finding_id.rsplit("/", 1)[0]
