@@ -1,9 +1,9 @@
 """A remedy of all the world's associations: made, audited on templates that it never saw, held against its
 bars.
 
-python -m benchmarks.remedies [--json] [--remedy NAME] [--work DIR] [--n N]
+python -m benchmarks.remedies [--json] [--remedy NAME] [--work DIR] [--n N] [--threads T]
 
-One thread. --remedy: distil (the default), closed-form, planner, ..., own:FILE for an adapter, or several
+One thread unless --threads says more. --remedy: distil (the default), closed-form, planner, ..., own:FILE for an adapter, or several
 joined by +. --work keeps everything (default: build/remedies); a run that was killed goes on from there.
 --n: pictures for each prompt of an edit (default 1000).
 """
@@ -26,8 +26,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/remedies"))
     parser.add_argument("--remedy", default="distil")
     parser.add_argument("--n", type=int, default=1000)
+    parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(asked.threads)
     prepared = made(asked.work, asked.remedy)
     name = asked.remedy.replace("/", "_")
     found = audited(asked.work, name, prepared, asked.n)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import pytest
 
-from counterpoise.remedies.correcting import corrected, corrected_together
+from counterpoise.measure.reading import Measurer
+from counterpoise.remedies.correcting import alike, believed, corrected, corrected_together
 from counterpoise.remedies.goal import Goal
 from counterpoise.remedies.lessons import goal_shares
+from counterpoise.remedies.observing import RARE, RAREST, pictures
 
 JOBS = [f"job {i}" for i in range(12)]
 GOAL = Goal.model_validate(
@@ -72,3 +76,48 @@ def test_no_reading_runs_away() -> None:
     for own in corrected_together(GOAL, goal_shares(GOAL), seen, [COUNT] * 13):
         assert all(0 < share < 1 for share in own)
         assert sum(own) == pytest.approx(1)
+
+
+def test_what_is_believed_of_edits_alike_is_nearer_to_what_they_draw_than_what_was_read() -> None:
+    rng = np.random.default_rng(3)
+    errors: dict[str, list[float]] = {"read": [], "believed": []}
+    for _ in range(20):
+        seen = read(rng)
+        for name, found in (("read", seen), ("believed", believed(GOAL, seen, [COUNT] * 13))):
+            errors[name] += [float(np.abs(np.array(own) - TRUTH).sum() / 2) for own in found[: len(JOBS)]]
+        assert believed(GOAL, seen, [COUNT] * 13)[-1] == seen[-1]  # alone of its kind
+    assert np.mean(errors["believed"]) < 0.5 * np.mean(errors["read"])
+
+
+def test_edits_of_the_same_cells_are_together() -> None:
+    assert alike(GOAL) == [list(range(len(JOBS))), [len(JOBS)]]
+
+
+def test_a_rare_value_is_expected_often_enough_together_with_edits_alike() -> None:
+    class Judge:
+        attributes = {"who": ("woman", "man"), "light": ("dim", "bright")}  # noqa: RUF012
+
+    def edits(count: int, rare: float) -> Goal:
+        cells = [
+            ("woman", "dim", rare),
+            ("woman", "bright", 0.5 - rare),
+            ("man", "dim", 0),
+            ("man", "bright", 0.5),
+        ]
+        variants = [
+            {"phrase": f"a {light} {who}", "reads": {"who": who, "light": light}, "share": share}
+            for who, light, share in cells
+            if share
+        ]
+        edit = {"attribute": ["who", "light"], "variants": variants}
+        return Goal.model_validate(
+            {"templates": ["{}"], "edit": [{**edit, "neutral": f"subject {i}"} for i in range(count)]}
+        )
+
+    def read_of(count: int, rare: float) -> list[int]:
+        return pictures(cast(Measurer, Judge()), edits(count, rare), 8)
+
+    assert read_of(1, 0.25) == [8 * RARE * 4]
+    assert read_of(6, 0.25) == [8 * RARE * 4 / 2] * 6
+    assert read_of(60, 0.25) == [8 * 3] * 60  # never below what each of its cells is read for
+    assert read_of(1, 1e-6) == [round(8 * RARE / RAREST)]

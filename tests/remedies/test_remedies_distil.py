@@ -21,7 +21,8 @@ from counterpoise.remedies.coupling import couple, seeds_in
 from counterpoise.remedies.distil import Method, distil
 from counterpoise.remedies.goal import Goal, load_goal
 from counterpoise.remedies.lessons import KEPT, Library, goal_shares
-from counterpoise.remedies.repair import observe, repair
+from counterpoise.remedies.observing import observe
+from counterpoise.remedies.repair import repair
 
 GOAL = Goal.model_validate(
     {
@@ -177,7 +178,7 @@ def test_observed_shares_count_what_is_not_read(painter: Painter) -> None:
         def __call__(self, images: np.ndarray) -> Sequence[dict[str, Reading]]:
             return [{"light": Reading(None, 0.0, "unsure")} for _ in images]
 
-    assert observe(painter, Silent(), GOAL, readings=3) == [[0.0, 0.0]]
+    assert observe(painter, Silent(), GOAL, counts=[6]) == [[0.0, 0.0]]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from counterpoise.remedies.coupling import Coupling, is_in
 from counterpoise.remedies.distil import Method, Questions, suited
 from counterpoise.remedies.goal import Goal
 from counterpoise.remedies.lessons import KEPT, Lessons, Library, goal_shares
-from counterpoise.remedies.repair import observe_coupled, repair
+from counterpoise.remedies.observing import observe_coupled
+from counterpoise.remedies.repair import repair
 
 VARIANTS = [
     {"phrase": f"a {p} {s}", "reads": {"light": light, "red": red}, "share": share}
@@ -51,6 +52,9 @@ METHOD = Method(
     corrections=1,
     readings=4,
     spread=True,
+    recheck=True,
+    refinements=1,
+    finer=Schedule(steps=2, batch=16, lr=5e-4, warmup=1, seed=3, save_every=2),
     ranks=(1,),
     strengths=(0.5,),
 )
@@ -152,7 +156,7 @@ def test_shares_are_read_as_they_are_from_few_pictures() -> None:
     shares = goal_shares(GOAL)
     lessons = Lessons((coupling,), None, ())  # type: ignore[arg-type]
     student = cast(Painter, Drawn(coupling, shares[0]))
-    read = observe_coupled(student, Judge(), GOAL, readings=15, lessons=lessons, shares=shares)[0]
+    read = observe_coupled(student, Judge(), GOAL, counts=[60], lessons=lessons, shares=shares)[0]
     assert read[1:3] == pytest.approx([0.2, 0.1])  # exactly: nothing meant for them was lost or gained
     assert read[0] == pytest.approx(0.2, abs=0.08)
     assert read[3] == pytest.approx(0.5, abs=0.08)
@@ -203,7 +207,13 @@ def test_a_training_that_diverges_stops_and_its_last_good_state_can_be_gone_on_f
     painter: Painter, tmp_path: Path
 ) -> None:
     poisoned = tmp_path / "ways-first-0.pt"
-    repair(painter, Judge(), GOAL, replace(METHOD, corrections=0, ranks=(), strengths=()), work=tmp_path)
+    repair(
+        painter,
+        Judge(),
+        GOAL,
+        replace(METHOD, corrections=0, refinements=0, ranks=(), strengths=()),
+        work=tmp_path,
+    )
     ways = torch.load(poisoned, weights_only=True)
     good = ways["conditional"].clone()
     ways["conditional"][:] = float("nan")
@@ -228,7 +238,7 @@ def test_a_training_that_diverges_stops_and_its_last_good_state_can_be_gone_on_f
 def test_of_the_last_training_is_kept_what_leads_nearest_to_the_targets(
     painter: Painter, tmp_path: Path
 ) -> None:
-    method = replace(METHOD, ranks=(), strengths=())
+    method = replace(METHOD, refinements=0, ranks=(), strengths=())
     before = repair(painter, Judge(), GOAL, replace(method, corrections=0), work=tmp_path).adapter
     target = [variant.share for variant in GOAL.edits[0].variants]
 
@@ -239,7 +249,7 @@ def test_of_the_last_training_is_kept_what_leads_nearest_to_the_targets(
     made = {}
     for name, last in (("reached", 0.0), ("led away", 0.15), ("went past", -0.1)):
         (tmp_path / "read-last.json").write_text(json.dumps([off(last)]))
-        made[name] = repair(painter, Judge(), GOAL, replace(method, recheck=True), work=tmp_path)
+        made[name] = repair(painter, Judge(), GOAL, method, work=tmp_path)
     assert {name: own.last_kept for name, own in made.items()} == {
         "reached": 1.0,
         "led away": 0.0,
@@ -253,6 +263,30 @@ def test_of_the_last_training_is_kept_what_leads_nearest_to_the_targets(
             first, last_ = (end.layers[path].tensors()[name] for end in ends)
             assert torch.allclose(middle, (first + last_) / 2, atol=1e-6)
             assert not torch.equal(first, last_)
+
+
+def test_what_was_kept_is_read_anew_corrected_and_never_led_away_from_the_targets(
+    painter: Painter, tmp_path: Path
+) -> None:
+    method = replace(METHOD, ranks=(), strengths=())
+    target = [variant.share for variant in GOAL.edits[0].variants]
+
+    def off(by: float) -> list[list[float]]:
+        return [[target[0] + by, target[1] - by, *target[2:]]]
+
+    readings = {"read-0": 0.1, "read-last": -0.1, "read-fine-0": 0.05, "read-finer-0": 0.12}
+    for name, by in readings.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(off(by)))
+    coarse = repair(painter, Judge(), GOAL, replace(method, refinements=0), work=tmp_path)
+    kept = repair(painter, Judge(), GOAL, method, work=tmp_path)
+    assert (coarse.last_kept, kept.last_kept) == (0.5, 0.0)
+    assert kept.adapter.layers == coarse.adapter.layers
+    (tmp_path / "read-finer-0.json").write_text(json.dumps(off(0.01)))
+    moved = repair(painter, Judge(), GOAL, method, work=tmp_path)
+    assert moved.last_kept == 1.0
+    assert moved.shares[0][0] < coarse.shares[0][0]
+    assert moved.losses[-1][0] == coarse.losses[-1][0] + method.finer.steps
+    assert moved.pictures_judged > coarse.pictures_judged
 
 
 def test_a_method_grows_with_its_goal() -> None:

@@ -42,38 +42,53 @@ def corrected_together(
 ) -> list[list[float]]:
     """Edits of the same cells together; counts: the pictures that each edit was read from."""
     found = corrected(goal, shares, observed)
+    best = believed(goal, observed, counts)
+    for i in (i for members in _pooled(goal) for i in members):
+        found[i] = _moved(shares[i], np.log(np.array(_targets(goal.edits[i])) / best[i]))
+    return found
+
+
+def alike(goal: Goal) -> list[list[int]]:
+    """The numbers of the edits, those of the same cells and shares together."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for i, edit in enumerate(goal.edits):
         key = tuple((tuple(edit.cell(variant).items()), variant.share) for variant in edit.variants)
         groups.setdefault(key, []).append(i)
-    for members in groups.values():
-        if len(members) < TOGETHER:
-            continue
+    return list(groups.values())
+
+
+def believed(goal: Goal, observed: Seen, counts: Sequence[int]) -> list[list[float]]:
+    """What edits draw, to the best of the readings: what edits of the same cells have in common, and an
+    edit's own as far as it stands out of luck. Edits alone of their kind: as read."""
+    found = [list(own) for own in observed]
+    for members in _pooled(goal):
         edit = goal.edits[members[0]]
-        seen, count = np.array([observed[i] for i in members]), float(np.mean([counts[i] for i in members]))
-        steps = _steps(edit, (seen * count + PRIOR * np.array(_targets(edit))) / (count + PRIOR), count)
-        for i, own in zip(members, steps, strict=True):
-            found[i] = _moved(shares[i], own)
+        logs = _logs(edit, [observed[i] for i in members], float(np.mean([counts[i] for i in members])))
+        for i, own in zip(members, logs, strict=True):
+            found[i] = np.exp(own).tolist()
     return found
 
 
-def _steps(edit: Edit, seen: np.ndarray, count: float) -> np.ndarray:
-    """Logarithms by which to move shares: (edits, variants) from shares read, likewise."""
-    target = np.array(_targets(edit))
-    common = np.log(target / seen.mean(0))
-    steps = np.tile(common, (len(seen), 1))
+def _pooled(goal: Goal) -> list[list[int]]:
+    return [members for members in alike(goal) if len(members) >= TOGETHER]
+
+
+def _logs(edit: Edit, observed: Seen, count: float) -> np.ndarray:
+    """Logarithms of the shares that edits like `edit` draw, (edits, variants), from shares read, likewise."""
+    seen = (np.array(observed) * count + PRIOR * np.array(_targets(edit))) / (count + PRIOR)
+    found = np.tile(np.log(seen.mean(0)), (len(seen), 1))
     for attribute in edit.attributes:
         values = [edit.cell(variant).get(attribute) for variant in edit.variants]
         for value in dict.fromkeys(v for v in values if v is not None):
             mine = np.array([own == value for own in values])
             first = _first_of_each_cell(edit) & mine
             read = seen[:, first].sum(1)
-            own = -np.log(read / read.mean())
+            own = np.log(read / read.mean())
             luck = SHARPENED * (1 - read.mean()) / (count * read.mean())
             apart = float(own.var(ddof=1))
             kept = max(0.0, 1 - luck / apart) if apart > 0 else 0.0
-            steps[:, mine] += kept * own[:, None]
-    return steps
+            found[:, mine] += kept * own[:, None]
+    return found
 
 
 def _first_of_each_cell(edit: Edit) -> np.ndarray:

@@ -54,7 +54,8 @@ class Method:
     neighbours: recorded drawings, in all, of the prompts next to those that are edited. spread: whether the
     corrections read noise that is spread over the variants' quantiles, which is sharper than noise by lot.
     recheck: whether the last training is read as well, and only as much of it kept as leads nearest to the
-    targets.
+    targets. refinements: how often what was kept is read anew, corrected once more by a training on the
+    schedule `finer`, and of that again as much kept.
     ranks, strengths: which others to try when all is trained, judged on the trained templates (`choose`).
     """
 
@@ -73,6 +74,8 @@ class Method:
     neighbours: int = 0
     spread: bool = False
     recheck: bool = False
+    refinements: int = 0
+    finer: Schedule = LATER
     ranks: tuple[int, ...] = ()
     strengths: tuple[float, ...] = ()
 
@@ -84,6 +87,8 @@ def suited(goal: Goal) -> Method:
     """
     edits, variants = len(goal.edits), sum(len(edit.variants) for edit in goal.edits)
     large = variants > 40
+    # Without a long cooldown the last steps' walk moves all edits' shares alike, by up to five points.
+    later = replace(LATER, steps=max(120, variants), lr=8e-4, cooldown=max(90, 3 * variants // 4), ema=0.98)
     return Method(
         ways=max(110, 10 * max(len(edit.variants) for edit in goal.edits)),
         kept=max(200, 24 * edits),
@@ -94,14 +99,13 @@ def suited(goal: Goal) -> Method:
         explicit=0.08,
         kept_share=0.30,
         first=replace(FIRST, steps=240 + 5 * variants, lr=2.5e-3, cooldown=150, ema=0.97),
-        # Without a long cooldown the last steps' walk moves all edits' shares alike, by up to five points.
-        later=replace(
-            LATER, steps=max(120, variants), lr=8e-4, cooldown=max(90, 3 * variants // 4), ema=0.98
-        ),
+        later=later,
         corrections=3,
         readings=8,
         spread=True,
         recheck=True,
+        refinements=1,
+        finer=replace(later, lr=4e-4),
         ranks=(8, 16),
         strengths=(0.9, 1.1),
     )

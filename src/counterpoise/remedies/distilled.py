@@ -28,13 +28,15 @@ def effort(bench: Bench, goal: Goal) -> Effort:
     variants = sum(len(edit.variants) for edit in goal.edits)
     ways = method.ways * len(goal.edits) + method.kept + method.neighbours
     values = [len(bench.measurer.attributes[name]) for edit in goal.edits for name in edit.attributes]
-    rounds = method.corrections * (method.corrections + 1) // 2 + method.recheck * method.corrections
+    last = method.recheck + 2 * method.refinements
+    rounds = method.corrections * (method.corrections + 1) // 2 + last * method.corrections
     read = sum(values) * method.readings * rounds
     latents = bench.painter.noise([0]).numel()
     return Effort(
         drawn=PROBES * variants + 2 * ways + read,
         trained=method.first.steps * method.first.batch * method.first.parts
-        + method.corrections * method.later.steps * method.later.batch * method.later.parts,
+        + method.corrections * method.later.steps * method.later.batch * method.later.parts
+        + method.refinements * method.finer.steps * method.finer.batch * method.finer.parts,
         batch=method.first.batch,
         kept=2 * ways * bench.painter.steps * 3 * latents * 2,
     )
@@ -45,7 +47,9 @@ def prepare(bench: Bench, goal: Goal, *, method: Method | None = None) -> Prepar
     method = parted(method or (FAST if bench.fast else method_of(goal)), bench.parts)
     made = repair(bench.painter, bench.measurer, goal, method, work=bench.work, progress=bench.progress)
     nbytes = sum(t.nbytes for update in made.adapter.layers.values() for t in update.tensors().values())
-    trained = method.first.steps + method.corrections * method.later.steps
+    trained = (
+        method.first.steps + method.corrections * method.later.steps + method.refinements * method.finer.steps
+    )
     cost = Cost(made.seconds, judged=made.pictures_judged, trained=trained, nbytes=nbytes)
     told = {"losses": made.losses, "shares": made.shares, "method": asdict(method)}
     notes = (f"{made.last_kept:.0%} of the last training kept",) if method.recheck else ()
@@ -62,7 +66,12 @@ def parted(method: Method, parts: int) -> Method:
     """The same training in batches of a `parts`-th, as many of which make a step."""
     if parts == 1:
         return method
-    return replace(method, first=_parted(method.first, parts), later=_parted(method.later, parts))
+    return replace(
+        method,
+        first=_parted(method.first, parts),
+        later=_parted(method.later, parts),
+        finer=_parted(method.finer, parts),
+    )
 
 
 def _parted(schedule: Schedule, parts: int) -> Schedule:

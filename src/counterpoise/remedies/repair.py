@@ -7,28 +7,26 @@ Adapter with what it cost. Held-out templates are never drawn here.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import final
+from typing import NamedTuple, final
 
 from counterpoise.diffusion.painter import Painter
 from counterpoise.errors import UsageError
 from counterpoise.files import remembered
 from counterpoise.lora import Adapter, Host
+from counterpoise.lora.training import Schedule
 from counterpoise.measure.reading import Measurer
 from counterpoise.remedies.choose import Tried, choose
-from counterpoise.remedies.correcting import corrected, corrected_together
-from counterpoise.remedies.coupling import SEARCHED, is_in, spread_noise
+from counterpoise.remedies.correcting import Seen, believed, corrected, corrected_together
 from counterpoise.remedies.distil import Method, distil
-from counterpoise.remedies.goal import Edit, Goal
+from counterpoise.remedies.goal import Goal
 from counterpoise.remedies.last_step import between, kept_share, mean_of
 from counterpoise.remedies.lessons import Lessons, Library, Shares, StageProgress, goal_shares
+from counterpoise.remedies.observing import observe, observe_coupled, pictures
 
-AUDIT_SEED = 5_000_000
 TRIED = 24  # edits that ranks and strengths are judged on; of more, every so-many-th
-RARE = 1.25  # times the readings of a cell: pictures that an edit's rarest value is expected in, at the least
 
 
 @final
@@ -37,7 +35,7 @@ class Repair:
     """adapter: the update. losses: (step, loss) over all rounds. shares: what each edit's variants were
     weighted with in the last round. pictures_judged: pictures that the corrections and the choice of rank and
     strength looked at. tried: those ranks and strengths; none where the method names none. last_kept: the
-    share of the last training that was kept (`last_step`)."""
+    share of the last training that was kept (`last_step`); 1 where it was not read."""
 
     adapter: Adapter
     losses: tuple[tuple[int, float], ...]
@@ -65,88 +63,150 @@ def repair(
     check_goal(goal, measurer)
     started = time.monotonic()
     library = Library(painter, goal, method.ways, method.kept, method.seed, work, progress, method.neighbours)
-    shares: Shares = goal_shares(goal)
-    lessons = library.first(shares)
-    adapter, log = distil(
-        painter,
-        lessons,
-        method,
-        shares=shares,
-        schedule=method.first,
-        checkpoint=work / "first.ckpt",
-        progress=progress,
-    )
-    losses, judged, last_kept = list(log), 0, 1.0
-    before: tuple[Adapter, Shares, list[list[float]]] | None = None
+    course = _Course(painter, measurer, goal, method, work, progress, library)
+    student, last_kept = course.begun(), 1.0
     for i in range(method.corrections):
-        readings = method.readings * (i + 1)
-        look = _look(painter, measurer, goal, method, readings=readings, round_=i)
-        observed = remembered(work / f"read-{i}.json", partial(look, adapter, lessons, shares))
-        counts = [pictures(measurer, edit, readings) for edit in goal.edits]
-        judged += sum(counts)
-        before = adapter, shares, observed
-        spread = method.spread
+        seen = course.read(student, f"read-{i}", readings=method.readings * (i + 1), round_=i)
+        before, student = student, course.corrected(student, seen, round_=i, schedule=method.later)
+    rounds, most = method.corrections, method.readings * max(1, method.corrections)
+    if method.recheck and rounds:
+        last_kept, student = course.nearest(before, seen, student, "read-last", readings=most, round_=rounds)
+        rounds += 1
+    for i in range(method.refinements):
+        seen = course.read(student, f"read-fine-{i}", readings=most, round_=rounds)
+        finer = course.corrected(student, seen, round_=method.corrections + i, schedule=method.finer)
+        name, rounds = f"read-finer-{i}", rounds + 2
+        last_kept, student = course.nearest(student, seen, finer, name, readings=most, round_=rounds - 1)
+    adapter, tried = course.chosen(student, round_=rounds)
+    seconds = time.monotonic() - started
+    return Repair(adapter, tuple(course.losses), student.shares, course.judged, seconds, tried, last_kept)
+
+
+class Student(NamedTuple):
+    """An adapter, and what it was taught."""
+
+    adapter: Adapter
+    lessons: Lessons
+    shares: Shares
+
+
+class Read(NamedTuple):
+    """For each edit and variant, the share of pictures that read as its cell; for each edit the pictures."""
+
+    seen: Seen
+    counts: Sequence[int]
+
+
+@final
+@dataclass
+class _Course:
+    """A repair's parts, each found again in `work` when it was done before. judged: pictures read so far."""
+
+    painter: Painter
+    measurer: Measurer
+    goal: Goal
+    method: Method
+    work: Path
+    progress: StageProgress
+    library: Library
+    judged: int = 0
+    losses: list[tuple[int, float]] = field(default_factory=list)
+
+    def begun(self) -> Student:
+        """A student of the goal's own shares."""
+        shares: Shares = goal_shares(self.goal)
+        lessons = self.library.first(shares)
+        return self._trained(None, lessons, shares, schedule=self.method.first, name="first")
+
+    def corrected(self, student: Student, read: Read, *, round_: int, schedule: Schedule) -> Student:
+        """The student, trained on with shares moved by what was read of it."""
         shares = (
-            corrected_together(goal, shares, observed, counts)
-            if spread
-            else corrected(goal, shares, observed)
+            corrected_together(self.goal, student.shares, read.seen, read.counts)
+            if self.method.spread
+            else corrected(self.goal, student.shares, read.seen)
         )
-        lessons = library.more(lessons, shares, round_=i)
-        schedule = replace(method.later, seed=method.later.seed + i)
-        adapter, log = distil(
-            painter,
-            lessons,
-            method,
-            shares=shares,
-            schedule=schedule,
-            checkpoint=work / f"later-{i}.ckpt",
-            start=adapter,
-            progress=progress,
+        lessons = self.library.more(student.lessons, shares, round_=round_)
+        own = replace(schedule, seed=schedule.seed + round_)
+        return self._trained(student.adapter, lessons, shares, schedule=own, name=f"later-{round_}")
+
+    def nearest(
+        self, before: Student, read: Read, after: Student, name: str, *, readings: int, round_: int
+    ) -> tuple[float, Student]:
+        """Of the training between two students the share to keep, and the student with that much of it."""
+        again = self.read(after, name, readings=readings, round_=round_)
+        seen = (
+            believed(self.goal, one.seen, one.counts) if self.method.spread else one.seen
+            for one in (read, again)
         )
-        done = losses[-1][0]
-        losses += [(done + step, loss) for step, loss in log]
-    if method.recheck and before is not None:
-        last = method.corrections
-        look = _look(painter, measurer, goal, method, readings=method.readings * last, round_=last)
-        again = remembered(work / "read-last.json", partial(look, adapter, lessons, shares))
-        judged += sum(pictures(measurer, edit, method.readings * last) for edit in goal.edits)
-        adapter_before, shares_before, observed = before
-        last_kept = kept_share(goal, observed, again)
-        adapter = between(adapter_before, adapter, last_kept)
-        shares = mean_of(shares_before, shares, last_kept)
-    tried: tuple[Tried, ...] = ()
-    if method.ranks or method.strengths:
+        share = kept_share(self.goal, *seen)
+        adapter = between(before.adapter, after.adapter, share)
+        return share, Student(adapter, after.lessons, mean_of(before.shares, after.shares, share))
+
+    def chosen(self, student: Student, *, round_: int) -> tuple[Adapter, tuple[Tried, ...]]:
+        """The student's adapter at the best of the method's ranks and strengths."""
+        method, goal = self.method, self.goal
+        if not (method.ranks or method.strengths):
+            return student.adapter, ()
         few = range(0, len(goal.edits), -(-len(goal.edits) // TRIED))
         some = goal.model_copy(update={"edits": tuple(goal.edits[i] for i in few)})
-        taught = replace(lessons, couplings=tuple(lessons.couplings[i] for i in few))
-        own = [shares[i] for i in few]
-        round_ = method.corrections + method.recheck
-        look = _look(painter, measurer, some, method, readings=method.readings, round_=round_)
+        couplings = tuple(student.lessons.couplings[i] for i in few)
+        taught = Student(
+            student.adapter,
+            replace(student.lessons, couplings=couplings),
+            [student.shares[i] for i in few],
+        )
+        every = pictures(self.measurer, goal, method.readings)
+        counts = [every[i] for i in few]
 
-        def tries(other: Adapter, name: str) -> list[list[float]]:
-            progress(f"rank and strength {name}", 0, 1, float("nan"))
-            return remembered(work / f"try-{name}.json", partial(look, other, taught, own))
+        def tries(other: Adapter, name: str) -> Seen:
+            self.progress(f"rank and strength {name}", 0, 1, float("nan"))
+            own = taught._replace(adapter=other)
+            return self._look(own, f"try-{name}", goal=some, counts=counts, round_=round_)
 
-        adapter, tried = choose(some, adapter, tries, ranks=method.ranks, strengths=method.strengths)
-        judged += len(tried) * sum(pictures(measurer, edit, method.readings) for edit in some.edits)
-    seconds = time.monotonic() - started
-    return Repair(adapter, tuple(losses), shares, judged, seconds, tried, last_kept)
+        return choose(some, student.adapter, tries, ranks=method.ranks, strengths=method.strengths)
 
+    def read(self, student: Student, name: str, *, readings: int, round_: int) -> Read:
+        """What the student draws of all edits, on seeds of that round."""
+        counts = pictures(self.measurer, self.goal, readings)
+        return Read(self._look(student, name, goal=self.goal, counts=counts, round_=round_), counts)
 
-def _look(
-    painter: Painter, measurer: Measurer, goal: Goal, method: Method, *, readings: int, round_: int
-) -> Callable[[Adapter, Lessons, Shares], list[list[float]]]:
-    """What is read of the model with an adapter that was taught these lessons with these shares."""
+    def _look(
+        self, student: Student, name: str, *, goal: Goal, counts: Sequence[int], round_: int
+    ) -> list[list[float]]:
+        def look() -> list[list[float]]:
+            with Host(self.painter.pipeline).mounted(student.adapter):
+                drawn = replace(self.painter, _embeddings={})
+                if not self.method.spread:
+                    return observe(drawn, self.measurer, goal, counts=counts, round_=round_)
+                return observe_coupled(
+                    drawn,
+                    self.measurer,
+                    goal,
+                    counts=counts,
+                    lessons=student.lessons,
+                    shares=student.shares,
+                    round_=round_,
+                )
 
-    def look(adapter: Adapter, lessons: Lessons, shares: Shares) -> list[list[float]]:
-        with Host(painter.pipeline).mounted(adapter):
-            student = replace(painter, _embeddings={})
-            if not method.spread:
-                return observe(student, measurer, goal, readings=readings, round_=round_)
-            seen = partial(observe_coupled, lessons=lessons, shares=shares)
-            return seen(student, measurer, goal, readings=readings, round_=round_)
+        self.judged += sum(counts)
+        return remembered(self.work / f"{name}.json", look)
 
-    return look
+    def _trained(
+        self, start: Adapter | None, lessons: Lessons, shares: Shares, *, schedule: Schedule, name: str
+    ) -> Student:
+        adapter, log = distil(
+            self.painter,
+            lessons,
+            self.method,
+            shares=shares,
+            schedule=schedule,
+            checkpoint=self.work / f"{name}.ckpt",
+            start=start,
+            progress=self.progress,
+        )
+        done = self.losses[-1][0] if self.losses else 0
+        self.losses += [(done + step, loss) for step, loss in log]
+        return Student(adapter, lessons, shares)
 
 
 def check_goal(goal: Goal, measurer: Measurer) -> None:
@@ -167,74 +227,3 @@ def check_goal(goal: Goal, measurer: Measurer) -> None:
                     f"goal: {unknown[0]!r} is not a value of {attribute} ({', '.join(values)})",
                     code="E_VALUE",
                 )
-
-
-def observe(
-    painter: Painter, measurer: Measurer, goal: Goal, *, readings: int, round_: int = 0
-) -> list[list[float]]:
-    """For each edit and variant, the share of pictures that read as its cell, over the seen templates.
-
-    readings: pictures for each cell that the edit can take. round_: every round has seeds of its own, so that
-    a correction does not fit one set of them.
-    """
-    found = []
-    seed = AUDIT_SEED + 100_000 * round_
-    for edit in goal.edits:
-        n = pictures(measurer, edit, readings)
-        rows = _read(painter, measurer, goal, edit, seeds=range(seed, seed + n))
-        found.append([sum(row) / n for row in rows])
-        seed += n
-    return found
-
-
-def observe_coupled(
-    painter: Painter,
-    measurer: Measurer,
-    goal: Goal,
-    *,
-    readings: int,
-    lessons: Lessons,
-    shares: Shares,
-    round_: int = 0,
-) -> list[list[float]]:
-    """As `observe`, and sharper, since it is known which variant each noise was meant for.
-
-    Noise is spread evenly over the quantiles that the variants share out, and what is estimated is only how
-    far the pictures read differ from those meant (a control variate): share meant + read - meant.
-    """
-    found = []
-    for i, edit in enumerate(goal.edits):
-        coupling, n = lessons.couplings[i], pictures(measurer, edit, readings)
-        first = AUDIT_SEED + SEARCHED * (1 + len(goal.edits) * round_ + i)
-        noise = spread_noise(painter, coupling, n, first=first)
-        rows = _read(painter, measurer, goal, edit, seeds=[seed for seed, _ in noise])
-        boxes = coupling.boxes(shares[i])
-        cells = [edit.cell(variant) for variant in edit.variants]
-        own = []
-        for row, cell in zip(rows, cells, strict=True):
-            alike = [v for v, other in enumerate(cells) if other == cell]
-            meant = [any(is_in(place, boxes[v]) for v in alike) for _, place in noise]
-            share = sum(shares[i][v] for v in alike) + (sum(row) - sum(meant)) / len(noise)
-            own.append(min(1.0, max(0.0, share)))
-        found.append(own)
-    return found
-
-
-def _read(
-    painter: Painter, measurer: Measurer, goal: Goal, edit: Edit, *, seeds: Sequence[int]
-) -> list[list[bool]]:
-    """For each variant, whether each picture of the neutral phrase reads as its cell."""
-    templates = goal.templates
-    prompts = [templates[k % len(templates)].format(edit.neutral) for k in range(len(seeds))]
-    rows = measurer(painter(prompts, seeds))
-    cells = [edit.cell(variant) for variant in edit.variants]
-    return [[all(row[name].value == value for name, value in cell.items()) for row in rows] for cell in cells]
-
-
-def pictures(measurer: Measurer, edit: Edit, readings: int) -> int:
-    """How many pictures an edit is read from: `readings` for each cell, and not too few for a rare value."""
-    if not edit.is_joint:
-        return readings * len(measurer.attributes[edit.attributes[0]])
-    rarest = min((share for name in edit.claimed for share in edit.target(name).values()), default=1.0)
-    cells = {tuple(edit.cell(variant).items()) for variant in edit.variants}
-    return max(round(RARE * readings / rarest), readings * len(cells))

@@ -1,0 +1,99 @@
+"""What a student draws for each edit of a goal: the share of pictures that read as each variant's cell.
+
+Only the trained templates are drawn here.
+
+Comes in: a painter with or without an adapter, a measurer, a goal. Goes out: for each edit and variant, a
+share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from counterpoise.diffusion.painter import Painter
+from counterpoise.measure.reading import Measurer
+from counterpoise.remedies.correcting import TOGETHER, alike
+from counterpoise.remedies.coupling import SEARCHED, is_in, spread_noise
+from counterpoise.remedies.goal import Edit, Goal
+from counterpoise.remedies.lessons import Lessons, Shares
+
+AUDIT_SEED = 5_000_000
+RARE = 5  # times the readings of a cell: pictures that an edit's rarest value is expected in, at the least
+RAREST = 0.02  # a rarer value is read as often as one of this share
+
+
+def observe(
+    painter: Painter, measurer: Measurer, goal: Goal, *, counts: Sequence[int], round_: int = 0
+) -> list[list[float]]:
+    """For each edit and variant, the share of pictures that read as its cell, over the seen templates.
+
+    counts: pictures of each edit. round_: every round has seeds of its own, so that a correction does not fit
+    one set of them.
+    """
+    found = []
+    seed = AUDIT_SEED + 100_000 * round_
+    for edit, n in zip(goal.edits, counts, strict=True):
+        rows = _read(painter, measurer, goal, edit, seeds=range(seed, seed + n))
+        found.append([sum(row) / n for row in rows])
+        seed += n
+    return found
+
+
+def observe_coupled(
+    painter: Painter,
+    measurer: Measurer,
+    goal: Goal,
+    *,
+    counts: Sequence[int],
+    lessons: Lessons,
+    shares: Shares,
+    round_: int = 0,
+) -> list[list[float]]:
+    """As `observe`, and sharper, since it is known which variant each noise was meant for.
+
+    Noise is spread evenly over the quantiles that the variants share out, and what is estimated is only how
+    far the pictures read differ from those meant (a control variate): share meant + read - meant.
+    """
+    found = []
+    for i, edit in enumerate(goal.edits):
+        coupling = lessons.couplings[i]
+        first = AUDIT_SEED + SEARCHED * (1 + len(goal.edits) * round_ + i)
+        noise = spread_noise(painter, coupling, counts[i], first=first)
+        rows = _read(painter, measurer, goal, edit, seeds=[seed for seed, _ in noise])
+        boxes = coupling.boxes(shares[i])
+        cells = [edit.cell(variant) for variant in edit.variants]
+        own = []
+        for row, cell in zip(rows, cells, strict=True):
+            alike = [v for v, other in enumerate(cells) if other == cell]
+            meant = [any(is_in(place, boxes[v]) for v in alike) for _, place in noise]
+            share = sum(shares[i][v] for v in alike) + (sum(row) - sum(meant)) / len(noise)
+            own.append(min(1.0, max(0.0, share)))
+        found.append(own)
+    return found
+
+
+def _read(
+    painter: Painter, measurer: Measurer, goal: Goal, edit: Edit, *, seeds: Sequence[int]
+) -> list[list[bool]]:
+    """For each variant, whether each picture of the neutral phrase reads as its cell."""
+    templates = goal.templates
+    prompts = [templates[k % len(templates)].format(edit.neutral) for k in range(len(seeds))]
+    rows = measurer(painter(prompts, seeds))
+    cells = [edit.cell(variant) for variant in edit.variants]
+    return [[all(row[name].value == value for name, value in cell.items()) for row in rows] for cell in cells]
+
+
+def pictures(measurer: Measurer, goal: Goal, readings: int) -> list[int]:
+    """How many pictures each edit is read from: `readings` for each cell, and not too few for a rare value,
+    which edits of the same cells, corrected together, are read for together."""
+    together = {i: len(members) for members in alike(goal) for i in members}
+    return [_pictures(measurer, edit, readings, together[i]) for i, edit in enumerate(goal.edits)]
+
+
+def _pictures(measurer: Measurer, edit: Edit, readings: int, together: int) -> int:
+    if not edit.is_joint:
+        return readings * len(measurer.attributes[edit.attributes[0]])
+    rarest = min((share for name in edit.claimed for share in edit.target(name).values()), default=1.0)
+    cells = {tuple(edit.cell(variant).items()) for variant in edit.variants}
+    wanted = RARE * readings / max(RAREST, rarest) / max(1.0, together / TOGETHER)
+    return max(round(wanted), readings * len(cells))
