@@ -32,6 +32,7 @@ from counterpoise.audit.arms import Ways
 from counterpoise.audit.cells import cells_of
 from counterpoise.diffusion.arm import Drawer
 from counterpoise.diffusion.load import load_pipeline
+from counterpoise.diffusion.precision import computed_in
 from counterpoise.lora import Host
 from counterpoise.measure.heads import HeadReader, load_reader
 from counterpoise.measure.reading import Reading
@@ -73,14 +74,14 @@ def question(steps: int, batches: int) -> AuditSpec:
     return make_spec({"name": "overhead", "n": batches * 12, "seed": 7, "drawing": drawing, "claim": [claim]})
 
 
-def bare(pipeline: Any, spec: AuditSpec, *, dtype: torch.dtype | None) -> float:
+def bare(pipeline: Any, spec: AuditSpec, *, dtype: str) -> float:
     """Seconds of the stock pipeline's own calls for the spec's cells."""
     cells, size = list(cells_of(spec, "base")), spec.drawing.batch_size
     start = time.perf_counter()
     known = {p: pipeline.encode_prompt(p, pipeline.device, 1, False)[0] for p in [*PROMPTS, ""]}
     for first in range(0, len(cells), size):
         batch = cells[first : first + size]
-        with torch.autocast("cpu", dtype) if dtype else contextlib.nullcontext():
+        with computed_in(dtype, pipeline.device):
             pipeline(
                 prompt_embeds=torch.cat([known[cell.prompt] for cell in batch]),
                 negative_prompt_embeds=torch.cat([known[""]] * len(batch)),
@@ -118,17 +119,17 @@ def audited(ways: Ways, spec: AuditSpec, judge: Timed) -> tuple[float, float, fl
 
 
 def measure(*, rounds: int, steps: int, batches: int) -> dict[str, object]:
-    """Medians of alternating rounds in bfloat16 autocast, after one of each that does not count."""
+    """Medians of alternating rounds in the machine's fast type, after one of each that does not count."""
     torch.set_num_threads(1)
     pipeline = load_pipeline(model_folder(MODEL_NAME))
     spec = question(steps, batches)
-    ways = Ways(Host(pipeline), spec.drawing, model=MODEL_NAME, dtype="bfloat16")
+    ways = Ways(Host(pipeline), spec.drawing, model=MODEL_NAME)
     judge = Timed(load_reader(reader_folder()))
     audits, loops = [], []
     for i in range(rounds + 1):
-        first = bare(pipeline, spec, dtype=torch.bfloat16) if i % 2 else None
+        first = bare(pipeline, spec, dtype=ways.dtype) if i % 2 else None
         kept = audited(ways, spec, judge)
-        loop = bare(pipeline, spec, dtype=torch.bfloat16) if first is None else first
+        loop = bare(pipeline, spec, dtype=ways.dtype) if first is None else first
         if i:
             audits.append(kept)
             loops.append(loop)

@@ -43,7 +43,7 @@ def drawing_time() -> Line:
     host.mount(random_adapter(pipeline.unet, "unet."), name="a")
     host.fold()
     batch = ["a portrait of a woman"] * 32, list(range(32))
-    painters = [Painter(p, guidance=2.0, steps=12, dtype="bfloat16") for p in (folded, pipeline)]
+    painters = [Painter(p, guidance=2.0, steps=12, dtype="auto") for p in (folded, pipeline)]
     ours, base = alternate(lambda: painters[0](*batch), lambda: painters[1](*batch), rounds=7)
     return Line("folded: seconds a batch, base as peer", ours, base, ours / base, 1.05, ours / base <= 1.05)
 

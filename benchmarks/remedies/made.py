@@ -47,7 +47,7 @@ def made(work: Path, remedy: str) -> Prepared:
         guidance=drawing.guidance,
         steps=drawing.steps,
         batch_size=drawing.batch_size,
-        dtype="bfloat16",
+        dtype="auto",
     )
     bench = Bench(painter, load_reader(reader_folder()), work / remedy, seed=spec.seed, progress=_progress)
     return make(remedy, bench, load_goal(HERE / "goal.toml")).prepared

@@ -24,6 +24,7 @@ from benchmarks.scenes.cells import Bench, found, run_cell
 from benchmarks.scenes.second import second_reader
 from benchmarks.scenes.sets import KINDS, Set, make_set
 from counterpoise.diffusion.load import load_pipeline
+from counterpoise.diffusion.precision import resolved
 from counterpoise.files import write_atomic
 from counterpoise.measure.heads import load_reader
 from counterpoise.scenes.auditing.figures import Figure
@@ -42,7 +43,7 @@ def main() -> None:
     torch.set_num_threads(1)
     pipeline = load_pipeline(model_folder(given.model))
     readers = [load_reader(reader_folder()), second_reader(given.out / "second", pipeline.vae)]
-    settings = Settings(given.guidance, given.steps, given.batch_size, given.dtype)
+    settings = Settings(given.guidance, given.steps, given.batch_size, resolved(given.dtype, "cpu"))
     bench = Bench.of(pipeline, readers, settings, given.out)
     cells = list(_cells(given.sets, given.people, given.n, given.arms))
     if not given.only_show:
@@ -78,7 +79,7 @@ def _asked() -> Any:
     parser.add_argument("--guidance", type=float, default=profile_named("world").guidance)
     parser.add_argument("--steps", type=int, default=profile_named("world").steps)
     parser.add_argument("--batch-size", type=int, default=10)
-    parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16"))
+    parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
     parser.add_argument("--no-time", dest="time", action="store_false")
     parser.add_argument("--only-show", action="store_true", help="draw nothing: show what is there")
     given = parser.parse_args()

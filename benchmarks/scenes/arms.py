@@ -31,7 +31,7 @@ class Settings:
     guidance: float = 2.0
     steps: int = 10
     batch_size: int = 10
-    dtype: str = "bfloat16"
+    dtype: str = "float32"
 
 
 @final

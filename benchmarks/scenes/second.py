@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from counterpoise.diffusion.precision import computed_in
 from counterpoise.lora.training import Schedule
 from counterpoise.measure.heads import HeadReader, load_reader
 from counterpoise.world.autoencoder import encode
@@ -44,7 +45,7 @@ def second_reader(folder: Path, vae: object) -> HeadReader:
 def _decoded(vae: object, images: np.ndarray) -> np.ndarray:
     parts = []
     for latents in encode(vae, images).split(100):  # type: ignore[arg-type]
-        with torch.autocast("cpu", torch.bfloat16):
+        with computed_in("auto", "cpu"):
             pixels = vae.decode(latents).sample  # type: ignore[attr-defined]
         scaled = (pixels.float().clamp(-1, 1) + 1) * 127.5
         parts.append(scaled.round().byte().permute(0, 2, 3, 1).numpy())

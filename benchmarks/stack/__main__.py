@@ -1,4 +1,5 @@
 """python -m benchmarks.stack [--json] [--out FOLDER] [--fast] [--n 128,1] [--stacks sum,data] [--hours H]
+[--seed S] [--pictures P]
 
 Goes on from what the folder holds: members, solo effects and cells are kept there, each by what it depends
 on.
@@ -12,7 +13,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +89,12 @@ def main() -> None:
     parser.add_argument("--n", default="", help="numbers of members, by commas")
     parser.add_argument("--stacks", default="", help=f"ways to stack, by commas, of {', '.join(STACKS)}")
     parser.add_argument("--hours", type=float, default=24.0, help="start no cell later than this")
+    parser.add_argument("--seed", type=int, default=0, help="another one: other members")
+    parser.add_argument("--pictures", type=int, help="pictures of each measured member")
     given = parser.parse_args()
-    sizes = FAST if given.fast else Sizes()
+    sizes = replace(FAST if given.fast else Sizes(), seed=given.seed)
+    if given.pictures:
+        sizes = replace(sizes, pictures=given.pictures)
     numbers = [int(n) for n in given.n.split(",")] if given.n else [n for n in NUMBERS if n <= sizes.members]
     names = given.stacks.split(",") if given.stacks else list(STACKS)
     unknown = [name for name in names if name not in STACKS]

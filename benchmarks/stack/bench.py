@@ -35,7 +35,7 @@ class Sizes:
 
     members: adapters in all, `distilled` of them trained for `steps`. measured: how many of a stack's members
     are drawn, with `pictures` each. following: prompts that no member edits. shares: pictures of each
-    planted prompt.
+    planted prompt. seed: of who the members are; others are fresh members for what these have taught.
     """
 
     members: int = 256
@@ -45,6 +45,7 @@ class Sizes:
     pictures: int = 8
     following: int = 150
     shares: int = 25
+    seed: int = 0
 
 
 FAST = Sizes(members=6, distilled=2, steps=2, measured=4, pictures=2, following=10, shares=4)
@@ -71,7 +72,7 @@ class Bench:
     @property
     def made(self) -> Path:
         """Where adapters and their effects alone are kept, by what they depend on."""
-        return self.out / f"made-{MADE}-{self.sizes.steps}"
+        return self.out / f"made-{MADE}-{self.sizes.steps}-{self.sizes.seed}"
 
     @property
     def pairs(self) -> list[str]:
@@ -81,7 +82,7 @@ class Bench:
 
     def painter(self, batch: int = BATCH) -> Painter:
         """A painter that remembers no embedding of other weights."""
-        return Painter(self.pipeline, guidance=GUIDANCE, steps=STEPS, batch_size=batch, dtype="bfloat16")
+        return Painter(self.pipeline, guidance=GUIDANCE, steps=STEPS, batch_size=batch, dtype="auto")
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], *, batch: int = BATCH) -> np.ndarray:
         """Pictures with whatever is mounted or folded now."""

@@ -114,7 +114,7 @@ def distil(bench: Bench, member: Member, *, seed: int) -> Adapter:
             if member.kind == "style":
                 keep = torch.zeros_like(keep)
             hidden = torch.where(keep[:, None, None], other[rows], own[rows])
-            with torch.autocast("cpu", torch.bfloat16):
+            with painter.precision():
                 said = bench.pipeline.unet(noisy, times, hidden).sample
             return (said.float() - target).square().mean()
 

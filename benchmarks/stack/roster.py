@@ -24,8 +24,8 @@ EVERY = 9  # every ninth member is a distilled one, while they last
 def roster(bench: Bench) -> list[Member]:
     """The members in the order in which they are stacked."""
     sizes = bench.sizes
-    trained = learners(bench, sizes.distilled)
-    solved = personas(bench, sizes.members - len(trained))
+    trained = learners(bench, sizes.distilled, seed=12 + sizes.seed)
+    solved = personas(bench, sizes.members - len(trained), seed=11 + sizes.seed)
     found: list[Member] = []
     while solved or trained:
         source = trained if trained and (len(found) % EVERY == EVERY - 1 or not solved) else solved
@@ -113,7 +113,7 @@ def _plain_file(bench: Bench, member: Member) -> Any:
 
 def chosen(bench: Bench, n: int, *, seed: int = 5) -> list[int]:
     """Which of the first n are measured: the first in one seeded order of all, so that stacks share them."""
-    order = random.Random(seed).sample(range(bench.sizes.members), bench.sizes.members)
+    order = random.Random(seed + bench.sizes.seed).sample(range(bench.sizes.members), bench.sizes.members)
     return sorted([i for i in order if i < n][: bench.sizes.measured])
 
 

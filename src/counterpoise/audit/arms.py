@@ -19,6 +19,7 @@ from counterpoise.audit.treatment import Treatment
 from counterpoise.diffusion.arm import Arm, Drawer, Rewriting
 from counterpoise.diffusion.load import load_pipeline
 from counterpoise.diffusion.painter import Painter
+from counterpoise.diffusion.precision import resolved
 from counterpoise.errors import StateError
 from counterpoise.lora import Adapter, Host
 
@@ -39,7 +40,8 @@ class Mount:
 
 @final
 class Ways:
-    """The ways in which one host can draw. dtype: "float32", or "bfloat16" autocast over its weights.
+    """The ways in which one host can draw. dtype: "float32", "bfloat16" autocast over its
+    weights, or "auto", the faster of the two on the machine.
 
     allow_extreme: as Host.mount's.
     """
@@ -50,13 +52,13 @@ class Ways:
         drawing: Drawing,
         *,
         model: str,
-        dtype: str = "bfloat16",
+        dtype: str = "auto",
         allow_extreme: bool = False,
     ) -> None:
         self.host = host
         self.drawing = drawing
         self.model = model
-        self.dtype = dtype
+        self.dtype: str = resolved(dtype, getattr(host.model, "device", "cpu"))
         self.allow_extreme = allow_extreme
         self.base_sha256 = host.fingerprint()
 

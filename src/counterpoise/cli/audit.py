@@ -11,6 +11,7 @@ import typer
 from counterpoise.cli import console
 from counterpoise.cli.audit_setup import check_arms, judge_of, named_adapters, question_of
 from counterpoise.cli.audit_show import show_findings, show_plan
+from counterpoise.cli.precision import Dtype
 from counterpoise.errors import UsageError
 from counterpoise.lora.header import check_header
 
@@ -29,6 +30,7 @@ def audit(
         list[str] | None,
         typer.Option(metavar="FILE[=STRENGTH]", help="A LoRA: also draw with it, on the same seeds."),
     ] = None,
+    dtype: Dtype = "auto",
     strength: Annotated[float, typer.Option(help="The strength of adapters that are given none.")] = 1.0,
     n: Annotated[int | None, typer.Option(help="Pictures for each prompt, instead of the spec's.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Show the plan; draw nothing.")] = False,
@@ -88,7 +90,7 @@ def audit(
     updates = [(name, Adapter.load(path), at) for name, path, at in adapters]
     host = Host(load_pipeline(model_folder(model)))
     mounts = [Mount(name, update.matched(host.model), at) for name, update, at in updates]
-    ways = Ways(host, plan.spec.drawing, model=model, allow_extreme=allow_extreme)
+    ways = Ways(host, plan.spec.drawing, model=model, dtype=dtype, allow_extreme=allow_extreme)
     ways.check(mounts)
     folder = out or Path("runs") / (file.stem if file else f"drift-{adapters[0][0]}")
     keep_cards(folder, question, base)

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from counterpoise.cli.lines import show, write_text
+from counterpoise.cli.precision import Dtype
 from counterpoise.errors import UsageError
 
 
@@ -74,6 +75,7 @@ def compare(
     steps: Annotated[int, typer.Option(min=1, max=1000, help="With --goal: as it is used.")] = 20,
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="With --goal: pictures at once.")] = 32,
     device: Annotated[str, typer.Option(help="With --goal: cpu, or cuda where there is one.")] = "cpu",
+    dtype: Dtype = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Compare runs, or two arms of one, prompt by prompt on shared seeds; or remedies for one goal."""
@@ -105,6 +107,7 @@ def compare(
             judges=judge or [],
             drawing=drawing,
             device=device,
+            dtype=dtype,
             as_json=as_json,
         )
         return

@@ -58,6 +58,7 @@ def compare_remedies(
     judges: Sequence[str],
     drawing: Drawing,
     device: str,
+    dtype: str,
     as_json: bool,
 ) -> None:
     """Prepare, draw, judge, show; goes on where it was interrupted."""
@@ -88,7 +89,7 @@ def compare_remedies(
     host = Host(load_pipeline(model_folder(model), device=device))
     with console.bars() as bars:
         contest = Contest(
-            Ways(host, drawing, model=model),
+            Ways(host, drawing, model=model, dtype=dtype),
             judge,
             goal,
             spec,

@@ -10,6 +10,7 @@ import typer
 
 from counterpoise.cli import console
 from counterpoise.cli.judged import judge_names, judge_of
+from counterpoise.cli.precision import Dtype
 
 if TYPE_CHECKING:
     from counterpoise.remedies.session import Outcome
@@ -43,6 +44,7 @@ def repair(
     seed: Annotated[int, typer.Option(min=0, help="Of the audit's first picture.")] = 9_000_000,
     negative_prompt: Annotated[str, typer.Option(help="The one that the model is used with.")] = "",
     device: Annotated[str, typer.Option(help="cpu, or cuda where there is one.")] = "cpu",
+    dtype: Dtype = "auto",
     check: Annotated[bool, typer.Option("--check", help="Only say what it would take.")] = False,
     fast: Annotated[
         bool, typer.Option("--fast", help="Everything very small: a test of the code, not of the repair.")
@@ -80,6 +82,7 @@ def repair(
         tolerance=tolerance,
         fast=fast,
         device=device,
+        dtype=dtype,
     )
     with console.bars() as bars:
         found = run_session(request, reads, say=console.err.print, progress=bars, only_estimate=check)

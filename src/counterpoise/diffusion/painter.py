@@ -8,12 +8,14 @@ noise from a CPU generator a seed, embeddings a prompt, batches of one fixed siz
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
 import torch
+
+from counterpoise.diffusion.precision import computed_in, resolved
 
 # A thousand prompts of Stable Diffusion's 77 tokens of 768 numbers; the longest unused go first.
 EMBEDDINGS_BYTES = 256 * 2**20
@@ -26,7 +28,8 @@ class Painter:
 
     guidance: classifier-free guidance scale, 1 draws without. steps: sampler steps. batch_size: pictures
     drawn together; a shorter rest is filled up, so that float sums are those of a full batch.
-    dtype: "float32", or "bfloat16" for autocast over fp32 weights.
+    dtype: "float32", "bfloat16" for autocast over fp32 weights, or "auto", the faster of the two on the
+    machine, which it then says.
     pushed, push: as `negative_embedding` says.
     latent_size: rows and columns of the latents; None draws at the UNet's own size.
     """
@@ -41,6 +44,10 @@ class Painter:
     push: float = 1.0
     latent_size: tuple[int, int] | None = None
     _embeddings: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.dtype == "auto":
+            self.dtype = resolved("auto", self.pipeline.device)
 
     @property
     def sampler(self) -> str:
@@ -97,9 +104,7 @@ class Painter:
 
     def precision(self) -> AbstractContextManager[Any]:
         """The autocast context that this painter draws in."""
-        if self.dtype == "float32":
-            return nullcontext()
-        return torch.autocast(self.pipeline.device.type, getattr(torch, self.dtype))
+        return computed_in(self.dtype, self.pipeline.device)
 
     def latents(self, prompts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
         """Final latents of at most one batch, in the pipeline's scale (no decoding)."""

@@ -101,7 +101,7 @@ def suited(goal: Goal) -> Method:
         first=replace(FIRST, steps=240 + 5 * variants, lr=2.5e-3, cooldown=150, ema=0.97),
         later=later,
         corrections=3,
-        readings=8,
+        readings=6,
         spread=True,
         recheck=True,
         refinements=1,
@@ -141,7 +141,7 @@ def distil(
 
         def loss_of(step: torch.Generator) -> torch.Tensor:
             noisy, timesteps, hidden, target = ask(step)
-            with torch.autocast(pipeline.device.type, torch.bfloat16):
+            with painter.precision():
                 output = pipeline.unet(noisy, timesteps, hidden).sample
             return (output.float() - target).square().mean()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar, final
@@ -19,6 +19,7 @@ from counterpoise.audit.spec import Drawing
 from counterpoise.audit.treatment import Treatment, join
 from counterpoise.diffusion.load import load_pipeline
 from counterpoise.diffusion.memory import free_memory, out_of_memory
+from counterpoise.diffusion.precision import resolved
 from counterpoise.errors import EnvironmentLackError, IncompleteError
 from counterpoise.lora import DivergedError, Host
 from counterpoise.measure.reading import Measurer
@@ -46,7 +47,7 @@ T = TypeVar("T")
 class Request:
     """What a user asks for. judges: as an audit spec names them. n: pictures of each neutral prompt in each
     held-out template. own: the user's own adapters: the repair is made for the plain model and audited with
-    them on, in every arm. dtype: "float32" or "bfloat16"."""
+    them on, in every arm. dtype: as `Ways`'."""
 
     model: str
     goal: Goal
@@ -58,7 +59,7 @@ class Request:
     n: int = 400
     seed: int = 9_000_000
     tolerance: float = 0.1
-    dtype: str = "bfloat16"
+    dtype: str = "auto"
     fast: bool = False
     device: str = "cpu"
 
@@ -150,6 +151,7 @@ def run_session(
     last good state is kept). EnvironmentLackError E_MEMORY where not even one picture at a time fits.
     """
     goal = request.goal
+    request = replace(request, dtype=resolved(request.dtype, request.device))
     contradictions(goal)
     check_goal(goal, judge)
     methods = methods_of(request.method)

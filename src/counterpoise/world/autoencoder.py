@@ -10,6 +10,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import nn
 
+from counterpoise.diffusion.precision import computed_in
 from counterpoise.lora.training import Progress, Schedule, minimise
 
 SIDE = 64  # pixels of a drawing
@@ -41,7 +42,7 @@ def train_vae(
     def loss_of(generator: torch.Generator) -> torch.Tensor:
         rows = torch.randint(len(images), (schedule.batch,), generator=generator).numpy()
         batch = to_tensor(images[np.sort(rows)])
-        with torch.autocast(vae.device.type, torch.bfloat16):
+        with computed_in("auto", vae.device):
             posterior = vae.encode(batch.to(vae.device)).latent_dist
             noise = torch.randn(posterior.mean.shape, generator=generator).to(vae.device)
             output = vae.decode(posterior.mean + posterior.std * noise).sample
@@ -84,7 +85,7 @@ def train_decoder(
         size = max(1, schedule.batch // (high * wide))
         rows = torch.randint(len(pictures), (size,), generator=generator)
         latents = mean[rows] + std[rows] * torch.randn(mean[rows].shape, generator=generator)
-        with torch.autocast(vae.device.type, torch.bfloat16):
+        with computed_in("auto", vae.device):
             output = vae.decode(latents.to(vae.device)).sample
         error = (output.float().cpu() - to_tensor(pictures[rows.numpy()])).abs()
         return (error * square.repeat(high, wide)).mean()
@@ -96,7 +97,7 @@ def _posterior(vae: AutoencoderKL, pictures: np.ndarray) -> tuple[torch.Tensor, 
     """Means and standard deviations of the latents, float32."""
     means, stds = [], []
     for start in range(0, len(pictures), 25):
-        with torch.autocast(vae.device.type, torch.bfloat16):
+        with computed_in("auto", vae.device):
             posterior = vae.encode(to_tensor(pictures[start : start + 25]).to(vae.device)).latent_dist
         means.append(posterior.mean.float().cpu())
         stds.append(posterior.std.float().cpu())
@@ -108,7 +109,7 @@ def encode(vae: AutoencoderKL, images: np.ndarray, *, batch: int = 100) -> torch
     """Posterior means, unscaled, float32 (n, 4, h/8, w/8)."""
     parts = []
     for start in range(0, len(images), batch):
-        with torch.autocast(vae.device.type, torch.bfloat16):
+        with computed_in("auto", vae.device):
             posterior = vae.encode(to_tensor(images[start : start + batch]).to(vae.device)).latent_dist
         parts.append(posterior.mean.float().cpu())
     return torch.cat(parts)

@@ -105,8 +105,8 @@ def check_world(
     scenes = load_pipeline(folder / "scenes")
     bench = _Bench(table, reader, progress)
     share, size = (16, 15) if fast else (1, 50)
-    plain = Painter(pipeline, guidance=1.0, steps=20, batch_size=size, dtype="bfloat16")
-    guided = Painter(pipeline, guidance=GUIDANCE, steps=20, batch_size=size, dtype="bfloat16")
+    plain = Painter(pipeline, guidance=1.0, steps=20, batch_size=size, dtype="auto")
+    guided = Painter(pipeline, guidance=GUIDANCE, steps=20, batch_size=size, dtype="auto")
     figures = [
         *_reader(bench, 2000 // share),
         *_following(bench, guided, 240 // share),

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from counterpoise.diffusion.load import plain_attention_if_short
+from counterpoise.diffusion.precision import computed_in
 from counterpoise.lora.training import Progress, Schedule, minimise
 
 CAPTION_DROPOUT = 0.1  # the share of captions replaced by "", which guidance needs
@@ -115,7 +116,7 @@ def denoising_loss(
         steps[:dwell] = torch.randint(int(noisiest * EARLY), noisiest, (dwell,), generator=generator)
         target = diffusion_target(scheduler, clean, noise, steps)
         noisy = scheduler.add_noise(clean, noise, steps)
-        with torch.autocast(device.type, torch.bfloat16):
+        with computed_in("auto", device):
             hidden = text_encoder(ids.to(device))[0]
             output = unet(noisy.to(device), steps.to(device), hidden).sample
         return (output.float() - target.to(device)).square().mean()

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
+from counterpoise.diffusion.precision import computed_in
 from counterpoise.files import whole
 from counterpoise.lora.training import Schedule
 from counterpoise.world import model as parts
@@ -258,7 +259,7 @@ class Workshop:
         """Reconstructions uint8 (n, h, w, 3) of unscaled latents."""
         out = []
         for part in latents.split(100):
-            with torch.autocast(self.device, torch.bfloat16):
+            with computed_in("auto", self.device):
                 pixels = vae.decode(part.to(self.device)).sample
             pixels = (pixels.float().clamp(-1, 1) + 1) * 127.5
             out.append(pixels.round().byte().permute(0, 2, 3, 1).cpu().numpy())

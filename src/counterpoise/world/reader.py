@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from counterpoise.diffusion.precision import computed_in
 from counterpoise.lora.training import Progress, Schedule, minimise
 from counterpoise.measure.heads import HeadNetwork, HeadReader
 from counterpoise.world.autoencoder import to_tensor
@@ -48,7 +49,7 @@ def train_reader(
         source = sources[int(torch.randint(len(sources), (), generator=generator))]
         rows = torch.randint(len(source), (schedule.batch,), generator=generator).sort().values
         pictures = roughen(to_tensor(source[rows.numpy()]), generator)
-        with torch.autocast("cpu", torch.bfloat16):
+        with computed_in("auto", "cpu"):
             logits = network(pictures)
         return torch.stack(
             [
