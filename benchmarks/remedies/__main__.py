@@ -4,8 +4,8 @@ bars.
 python -m benchmarks.remedies [--json] [--remedy NAME] [--work DIR] [--n N] [--threads T]
 
 One thread unless --threads says more. --remedy: distil (the default), closed-form, planner, ...,
-own:FILE for an adapter, or several joined by +. --work keeps everything (default: build/remedies); a run that was killed goes on from there.
---n: pictures for each prompt of an edit (default 1000).
+own:FILE for an adapter, or several joined by +. --work keeps everything (default: build/remedies); a run
+that was killed goes on from there. --n: pictures for each prompt of an edit (default 1000).
 """
 
 from __future__ import annotations
