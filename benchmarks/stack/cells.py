@@ -18,7 +18,7 @@ from benchmarks.stack.members import Member
 from benchmarks.stack.roster import Covariances, asked, chosen, judged, plain, solo
 from benchmarks.stack.stacks import STACKS, composed
 from counterpoise.lora import Adapter
-from counterpoise.lora.algebra import retention
+from counterpoise.lora.algebra import Retention, retention
 
 PLANTED = (
     ("a woman", "skin"),
@@ -46,7 +46,7 @@ def cell(bench: Bench, name: str, team: Team, base: dict[str, Any]) -> dict[str,
     before = bench.host.fingerprint()
     stack, started = STACKS[name], time.process_time()
     chosen_ones = chosen(bench, len(team.members))
-    report: list[tuple[float | None, float | None]] = [(1.0, 0.0)] * len(chosen_ones)
+    report = [Retention(1.0, 0.0, 1.0)] * len(chosen_ones)
     alone = changes(bench, *zip(*[(team.members[i], team.adapters[i]) for i in chosen_ones], strict=True))
     expected: list[float | None] = [None] * len(chosen_ones)
     if stack.method == "routed":
@@ -59,7 +59,7 @@ def cell(bench: Bench, name: str, team: Team, base: dict[str, Any]) -> dict[str,
         said = {"rank": sum(u.rank for u in made.layers.values())}
         own = [team.adapters[i] for i in chosen_ones]
         seen = [team.covariances[i] for i in chosen_ones]
-        report = [(r.kept, r.disturbance) for r in retention(made, own, covariances=seen)]
+        report = list(retention(made, own, covariances=seen))
         bench.host.mount(made, allow_extreme=True)
         draw = bench.draw
         for k, i in enumerate(chosen_ones):
@@ -106,14 +106,16 @@ def _effects(
         seeds += more[1]
     pictures = np.split(draw(prompts, seeds), len(measured))
     rows = []
-    for i, drawn, ((kept, disturbance), expected) in zip(measured, pictures, report, strict=True):
+    for i, drawn, (said, expected) in zip(measured, pictures, report, strict=True):
         member = team.members[i]
         rates = solo(bench, member, team.adapters[i])  # found on disk
         rate = judged(bench, member, drawn, plain(bench, member)).rate
         effect = rates["solo"] - rates["base"]
-        row = {"member": member.name, "kind": member.kind, "rate": rate, **rates, "kept_inputs": kept}
+        row = {"member": member.name, "kind": member.kind, "rate": rate, **rates}
         row |= {
-            "disturbance": disturbance,
+            "kept_inputs": said.kept,
+            "disturbance": said.disturbance,
+            "alignment": said.alignment,
             "forecast": expected,
             "share": (rate - rates["base"]) / effect if effect >= WORTH else None,
         }
@@ -129,14 +131,19 @@ def _effects(
         "members_keeping_90": _mean([float(share >= 0.9) for share in shares]),
         "rank_correlation_kept": correlation(worth, "kept_inputs", -1.0),
         "rank_correlation_disturbance": correlation(worth, "disturbance", 1.0),
+        "rank_correlation_alignment": correlation(worth, "alignment", -1.0),
         "rank_correlation_forecast": correlation(worth, "forecast", 1.0),
     }
 
 
 def correlation(rows: Sequence[Any], key: str, sign: float) -> float | None:
-    """Spearman's of what the report says that members lose and what they lost; None where all are alike."""
+    """Spearman's of what the report says that members lose and what they lost; None where all are alike.
+
+    Nobody loses more than all: a rate below the base's is no further loss, only the luck of a few pictures
+    or other members' work.
+    """
     said = [sign * row[key] for row in rows if row[key] is not None]
-    lost = [1.0 - row["share"] for row in rows if row[key] is not None]
+    lost = [1.0 - min(1.0, max(0.0, row["share"])) for row in rows if row[key] is not None]
     if len(set(said)) < 3 or len(set(lost)) < 3:
         return None
     return float(spearmanr(said, lost).statistic)

@@ -101,6 +101,9 @@ def test_what_the_bars_ask_comes_first():
 def test_a_report_that_tells_nothing_has_no_correlation():
     rows = [{"kept_inputs": k, "share": s} for k, s in ((0.9, 0.8), (0.5, 0.5), (0.1, 0.2), (0.3, 0.1))]
     assert correlation(rows, "kept_inputs", -1.0) == pytest.approx(0.8)
+    rows += [{"kept_inputs": 0.05, "share": -2.0}, {"kept_inputs": 0.06, "share": -0.1}]  # both lost all
+    worse = [{**row, "share": max(0.0, row["share"])} for row in rows]
+    assert correlation(rows, "kept_inputs", -1.0) == correlation(worse, "kept_inputs", -1.0)
     assert correlation([{"kept_inputs": 1.0, "share": 0.5}] * 4, "kept_inputs", -1.0) is None
 
 
