@@ -15,6 +15,7 @@ import torch
 from benchmarks.smollm import load_smollm, smollm_file
 from torch import Tensor, nn
 
+from counterpoise.diffusion.precision import resolved
 from counterpoise.lora import Adapter, Host, Schedule, train, trainable
 from counterpoise.world.grammar import sample
 from counterpoise.world.table import load_table
@@ -89,7 +90,7 @@ class Reader:
 
 @pytest.fixture(scope="module")
 def reader() -> Reader:
-    return Reader(*load_smollm())
+    return Reader(*load_smollm(getattr(torch, resolved("auto", "cpu"))))
 
 
 @pytest.mark.timeout(600)  # a minute alone; three beside other work
