@@ -79,10 +79,10 @@ class Coupling:
         }
 
 
-def couple(painter: Painter, prompts: Sequence[str]) -> Coupling:
+def couple(painter: Painter, prompts: Sequence[str], probes: int = PROBES) -> Coupling:
     """All variants along one line: the direction in which the frozen model's pictures of the prompts differ
-    most, from their mean final latents over the same seeds."""
-    ends = mean_ends(painter, prompts, PROBES)
+    most, from their mean final latents over the same `probes` seeds."""
+    ends = mean_ends(painter, prompts, probes)
     direction, order = _line(ends - ends.mean(0))
     return Coupling(direction[None], tuple((i,) for i in range(len(prompts))), (order,))
 

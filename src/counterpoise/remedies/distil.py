@@ -21,6 +21,7 @@ from torch import nn
 from counterpoise.diffusion.painter import Painter
 from counterpoise.lora import Adapter, trainable
 from counterpoise.lora.training import Schedule, minimise
+from counterpoise.remedies.coupling import PROBES
 from counterpoise.remedies.goal import Goal
 from counterpoise.remedies.lessons import KEPT, Lessons, Shares, StageProgress
 
@@ -51,6 +52,7 @@ class Method:
     corrections: how often the student is audited on its own templates and the shares corrected;
     readings: pictures for each cell of an edit (value of its attribute) the first time, as many more each
     time after it, since the last correction is the one whose noise stays.
+    probes: pictures of each variant that an edit's own direction of noise is found from.
     neighbours: recorded drawings, in all, of the prompts next to those that are edited. spread: whether the
     corrections read noise that is spread over the variants' quantiles, which is sharper than noise by lot.
     recheck: whether the last training is read as well, and only as much of it kept as leads nearest to the
@@ -71,6 +73,7 @@ class Method:
     later: Schedule = LATER
     corrections: int = 3
     readings: int = 30
+    probes: int = PROBES
     neighbours: int = 0
     spread: bool = False
     recheck: bool = False

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from counterpoise.lora.training import Schedule
-from counterpoise.remedies.coupling import PROBES
 from counterpoise.remedies.distil import FIRST, LATER, Method, suited
 from counterpoise.remedies.goal import Goal
 from counterpoise.remedies.repair import repair
@@ -13,12 +12,13 @@ from counterpoise.remedies.treatment import Bench, Cost, Effort, Prepared, Treat
 
 FEW = 5  # edits
 FAST = Method(
-    ways=36,
-    kept=40,
-    first=replace(FIRST, steps=40),
-    later=replace(LATER, steps=10),
+    ways=20,
+    kept=20,
+    first=replace(FIRST, steps=20, batch=16, warmup=5),
+    later=replace(LATER, steps=6, batch=16, warmup=2),
     corrections=1,
     readings=4,
+    probes=4,
 )
 
 
@@ -33,7 +33,7 @@ def effort(bench: Bench, goal: Goal) -> Effort:
     read = sum(values) * method.readings * rounds
     latents = bench.painter.noise([0]).numel()
     return Effort(
-        drawn=PROBES * variants + 2 * ways + read,
+        drawn=method.probes * variants + 2 * ways + read,
         trained=method.first.steps * method.first.batch * method.first.parts
         + method.corrections * method.later.steps * method.later.batch * method.later.parts
         + method.refinements * method.finer.steps * method.finer.batch * method.finer.parts,

@@ -20,6 +20,7 @@ from counterpoise.diffusion.record import Trajectories, join, record
 from counterpoise.files import whole
 from counterpoise.remedies.coupling import (
     POOLED,
+    PROBES,
     SEARCHED,
     Box,
     Coupling,
@@ -100,7 +101,8 @@ class Library:
     ways: drawings an edit, over its templates and variants; each variant gets the same number, so that a
     small share is learnt from as many pictures as a large one. kept: drawings, in all, of the phrases to
     keep and of the variants' own. seed: of the first. neighbours: further drawings to keep, of the prompts
-    next to those that are edited.
+    next to those that are edited. probes: pictures of each variant that an edit's
+    own direction is found from.
     """
 
     painter: Painter
@@ -111,6 +113,7 @@ class Library:
     cache: Path
     progress: StageProgress = lambda stage, step, total, loss: None
     neighbours: int = 0
+    probes: int = PROBES
 
     def first(self, shares: Shares) -> Lessons:
         """Lessons for shares, and what is to be kept."""
@@ -129,7 +132,9 @@ class Library:
             probed = {i: self._probe(i) for i, edit in enumerate(self.goal.edits) if edit.is_joint}
             shared = lines(list(probed.values()))
             made = [
-                couple_cells(probed[i], shared) if i in probed else couple(self.painter, self._explicit(i))
+                couple_cells(probed[i], shared)
+                if i in probed
+                else couple(self.painter, self._explicit(i), self.probes)
                 for i in range(len(self.goal.edits))
             ]
             kept = {f"{i}.directions": own.directions for i, own in enumerate(made)}

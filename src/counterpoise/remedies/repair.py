@@ -62,7 +62,17 @@ def repair(
     """
     check_goal(goal, measurer)
     started = time.monotonic()
-    library = Library(painter, goal, method.ways, method.kept, method.seed, work, progress, method.neighbours)
+    library = Library(
+        painter,
+        goal,
+        method.ways,
+        method.kept,
+        method.seed,
+        work,
+        progress,
+        method.neighbours,
+        method.probes,
+    )
     course = _Course(painter, measurer, goal, method, work, progress, library)
     student, last_kept = course.begun(), 1.0
     for i in range(method.corrections):
