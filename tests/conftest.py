@@ -15,6 +15,15 @@ logging.getLogger("transformers").setLevel(logging.ERROR)
 torch.set_num_threads(1)  # two threads stall each other as soon as anything else runs
 
 
+# Minutes each: begun first, so that no process is left alone with one at the end.
+LONG = ("test_cli_demo.py", "test_lora_smollm.py", "test_world_check.py", "test_cli_compare_remedies.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole files are handed out in this order."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 def autocast_depth() -> int:
     """How many blocks of torch.autocast this thread is in."""
     torch.autocast_increment_nesting()

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +189,15 @@ def test_results_json_is_canonical_and_holds_the_names_that_checks_rely_on(tmp_p
     assert [p.name for p in path.parent.iterdir()] == ["results.json"]
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT interrupts: where a shell started these tests in the background, Python inherits that it is ignored."""
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, inherited)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     ("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, IncompleteError)]
 )
@@ -210,6 +220,7 @@ def test_a_signal_ends_the_run_after_its_batch(tmp_path: Path, number: int, rais
     assert run(tmp_path / "run") == run(tmp_path / "undisturbed")
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_interrupt_stops_at_once(tmp_path: Path) -> None:
     def interrupted(prompts, seeds):
         os.kill(os.getpid(), signal.SIGINT)

