@@ -46,7 +46,7 @@ def cell(bench: Bench, name: str, team: Team, base: dict[str, Any]) -> dict[str,
     before = bench.host.fingerprint()
     stack, started = STACKS[name], time.process_time()
     chosen_ones = chosen(bench, len(team.members))
-    report = [Retention(1.0, 0.0, 1.0)] * len(chosen_ones)
+    report = [Retention(1.0, 0.0)] * len(chosen_ones)
     alone = changes(bench, *zip(*[(team.members[i], team.adapters[i]) for i in chosen_ones], strict=True))
     expected: list[float | None] = [None] * len(chosen_ones)
     if stack.method == "routed":
@@ -115,7 +115,6 @@ def _effects(
         row |= {
             "kept_inputs": said.kept,
             "disturbance": said.disturbance,
-            "alignment": said.alignment,
             "forecast": expected,
             "share": (rate - rates["base"]) / effect if effect >= WORTH else None,
         }
@@ -131,7 +130,6 @@ def _effects(
         "members_keeping_90": _mean([float(share >= 0.9) for share in shares]),
         "rank_correlation_kept": correlation(worth, "kept_inputs", -1.0),
         "rank_correlation_disturbance": correlation(worth, "disturbance", 1.0),
-        "rank_correlation_alignment": correlation(worth, "alignment", -1.0),
         "rank_correlation_forecast": correlation(worth, "forecast", 1.0),
     }
 

@@ -27,7 +27,6 @@ def summary(rows: Sequence[dict[str, Any]], fingerprint: str) -> dict[str, Any]:
                 "n": len(pooled),
                 "by what is kept": correlation(pooled, "kept_inputs", -1.0),
                 "by disturbance": correlation(pooled, "disturbance", 1.0),
-                "by alignment": correlation(pooled, "alignment", -1.0),
                 "by forecast": correlation(pooled, "forecast", 1.0),
             },
             "W0 restored by bytes": {"stacks": len(rows), "identical": sum(row["restored"] for row in rows)},

@@ -17,23 +17,6 @@ def test_a_member_alone_keeps_all_of_itself():
     (found,) = retention(members[0], members[:1], covariances=seen)
     assert found.kept == pytest.approx(1.0)
     assert found.disturbance == pytest.approx(0.0, abs=1e-10)
-    assert found.alignment == pytest.approx(1.0)
-
-
-def test_alignment_minds_where_a_change_points_and_not_how_long_it_is():
-    members, strengths = three()
-    seen, _ = covariances(3)
-    once, thrice = (
-        retention(compose(members, [s * times for s in strengths]).adapter, members, covariances=seen)
-        for times in (1, 3)
-    )
-    for one, three_times in zip(once, thrice, strict=True):
-        assert -1 <= one.alignment <= 1
-        assert three_times.alignment == pytest.approx(one.alignment)
-        assert three_times.kept == pytest.approx(3 * one.kept)
-    other = Adapter({path: update for path, update in members[0].layers.items() if path != "c.out"})
-    (none,) = retention(Adapter({"c.out": members[0].layers["c.out"]}), [other], covariances=seen[:1])
-    assert none.alignment == pytest.approx(0.0)
 
 
 def test_of_the_sum_it_is_what_dense_matrices_say():
@@ -41,16 +24,14 @@ def test_of_the_sum_it_is_what_dense_matrices_say():
     seen, _ = covariances(3)
     made = compose(members, strengths).adapter
     for member, c, found in zip(members, seen, retention(made, members, covariances=seen), strict=True):
-        own = shared = apart = whole = 0.0
+        own = shared = apart = 0.0
         for path in SHAPES:
             d, total = dense(member, path), exact_sum(members, strengths, path)
             own += float((d @ c[path] * d).sum())
             shared += float((total @ c[path] * d).sum())
             apart += float(((total - d) @ c[path] * (total - d)).sum())
-            whole += float((total @ c[path] * total).sum())
         assert found.kept == pytest.approx(shared / own, rel=1e-6)
         assert found.disturbance == pytest.approx(apart / own, rel=1e-6)
-        assert found.alignment == pytest.approx(shared / (own * whole) ** 0.5, rel=1e-6)
 
 
 def test_a_member_whose_layers_the_stack_lacks_has_lost_them():

@@ -28,14 +28,11 @@ class Retention:
 
     `kept`: <D X, D_i X> / ||D_i X||^2: 1 is all of its own effect, 0 none, below 0 the opposite.
     `disturbance`: ||(D - D_i) X||^2 / ||D_i X||^2: what differs from the member alone, lost or added.
-    `alignment`: <D X, D_i X> / (||D X|| ||D_i X||), their cosine: a norm after the layer takes the size of a
-    change away, and leaves where it points.
-    None for a member that does nothing on its own inputs; alignment also where the stack does nothing there.
+    None for a member that does nothing on its own inputs.
     """
 
     kept: float | None
     disturbance: float | None
-    alignment: float | None
 
 
 def retention(
@@ -66,13 +63,11 @@ def _factors(adapter: Adapter) -> dict[str, Pair]:
 
 
 def _of(stack: Mapping[str, Pair], own: Mapping[str, Pair], seen: Mapping[str, Tensor]) -> Retention:
-    whole = stacked = shared = apart = 0.0
+    whole = shared = apart = 0.0
     for path in sorted(stack.keys() | own.keys()):
         ours, theirs, c = stack.get(path), own.get(path), seen[path]
         if theirs is not None:
             whole += energy(*theirs, c)
-        if ours is not None:
-            stacked += energy(*ours, c)
         if ours is not None and theirs is not None:
             shared += float(((ours[0].T @ theirs[0]) * (ours[1] @ c @ theirs[1].T)).sum())
             apart += energy(torch.cat([ours[0], -theirs[0]], 1), torch.cat([ours[1], theirs[1]], 0), c)
@@ -80,7 +75,4 @@ def _of(stack: Mapping[str, Pair], own: Mapping[str, Pair], seen: Mapping[str, T
             only = theirs if ours is None else ours
             assert only is not None
             apart += energy(*only, c)
-    if not whole:
-        return Retention(None, None, None)
-    aligned = shared / (stacked * whole) ** 0.5 if stacked > 0 else None
-    return Retention(shared / whole, apart / whole, aligned)
+    return Retention(shared / whole, apart / whole) if whole else Retention(None, None)
