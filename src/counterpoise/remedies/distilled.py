@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from counterpoise.lora.training import Schedule
 from counterpoise.remedies.distil import FIRST, LATER, Method, suited
 from counterpoise.remedies.goal import Goal
+from counterpoise.remedies.observing import pictures
 from counterpoise.remedies.repair import repair
 from counterpoise.remedies.treatment import Bench, Cost, Effort, Prepared, Treatment
 
@@ -27,10 +28,9 @@ def effort(bench: Bench, goal: Goal) -> Effort:
     method = parted(FAST if bench.fast else method_of(goal), bench.parts)
     variants = sum(len(edit.variants) for edit in goal.edits)
     ways = method.ways * len(goal.edits) + method.kept + method.neighbours
-    values = [len(bench.measurer.attributes[name]) for edit in goal.edits for name in edit.attributes]
     last = method.recheck + 2 * method.refinements
-    rounds = method.corrections * (method.corrections + 1) // 2 + last * method.corrections
-    read = sum(values) * method.readings * rounds
+    rounds = [*range(1, method.corrections + 1), *[max(1, method.corrections)] * last]
+    read = sum(sum(pictures(bench.measurer, goal, method.readings * times)) for times in rounds)
     latents = bench.painter.noise([0]).numel()
     return Effort(
         drawn=method.probes * variants + 2 * ways + read,
