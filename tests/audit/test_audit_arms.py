@@ -72,6 +72,21 @@ def test_arms_of_earlier_versions_keep_their_digest_and_resume(tmp_path: Path) -
         )
 
 
+def test_an_arm_names_the_type_that_the_machine_draws_in_and_another_machine_may_be_asked_for_it(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host(load_pipeline(tiny_model))
+    for native, dtype in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native}, raising=False)  # noqa: B023
+        usual, asked = (
+            Ways(host, DRAWING, model="tiny", **named).base() for named in ({}, {"dtype": "bfloat16"})
+        )
+        assert usual[0].dtype == dtype
+        assert asked[0].dtype == "bfloat16"
+    with pytest.raises(UsageError, match="dtype 'half'"):
+        Ways(host, DRAWING, model="tiny", dtype="half")
+
+
 def test_adapters_act_side_by_side_at_their_strengths_and_stand_in_the_arm(ways: Ways) -> None:
     one, two = adapter(1), adapter(2)
     arm, _ = ways.treated(Treatment(((one, 0.5), (two, 2.0))), name="both")
