@@ -51,6 +51,15 @@ def test_a_goal_without_a_concept_is_refused() -> None:
         concept_edits(goal)
 
 
+def test_the_concept_is_what_is_to_be_rare_not_what_is_to_be_even() -> None:
+    rare = goal_of(CONCEPT, 0.1, templates=["a picture of {}"])
+    even = [{"phrase": f"a {word} boss", "reads": word, "share": 0.5} for word in ("female", "male")]
+    raw = rare.model_dump(mode="json", exclude_none=True)
+    first = {"neutral": "a boss", "attribute": "presentation", "variants": even}
+    both = Goal.model_validate({"templates": ["a picture of {}"], "edit": [first, *raw["edits"]]})
+    assert concept_edits(both) == rare.edits
+
+
 class Brightness:
     """A judge of the mean colour."""
 

@@ -86,7 +86,8 @@ class Method:
 def suited(goal: Goal) -> Method:
     """A method for any goal: what is recorded, kept and trained grows with the edits and their variants.
 
-    The default Method is the demo's: five edits in a few minutes, neighbours as the goal's `keep` names them.
+    A few edits of one attribute each take minutes with the defaults (see `distilled.FOR_FEW`), neighbours as
+    the goal's `keep` names them.
     """
     edits, variants = len(goal.edits), sum(len(edit.variants) for edit in goal.edits)
     large = variants > 40

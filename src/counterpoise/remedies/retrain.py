@@ -176,6 +176,11 @@ def added_deeper(bench: Bench, goal: Goal) -> Prepared:
     return Retrain("add", capacity=1)(bench, goal)
 
 
+def unchanged(bench: Bench, goal: Goal) -> Prepared:
+    """The data as they were: what training on does by itself, for the others to be held against."""
+    return Retrain("same")(bench, goal)
+
+
 def is_world(pipeline: Any) -> bool:
     """Whether this is the embedded model, whose data can be drawn anew."""
     name = str(getattr(pipeline, "name_or_path", None) or "")

@@ -108,17 +108,18 @@ def _narrowed(goal: Goal) -> Goal:
 
 
 def concept_edits(goal: Goal) -> tuple[Edit, ...]:
-    """The edits between two values of one attribute, that of the first such edit; the value of the smaller
-    share is the concept. UsageError E_REMEDY where there is none."""
+    """The edits between two values that are alike; of several such sets the one with the smallest share to
+    either value, the first of equals. That value is the concept: half women, half men is a balance of two,
+    revealing clothes in a tenth is a concept. UsageError E_REMEDY where there is none."""
     found = [edit for edit in goal.edits if len(cells(edit)) == 2]
-    same = tuple(edit for edit in found if set(cells(edit)) == set(cells(found[0])))
-    if not same:
+    if not found:
         raise UsageError(
             "suppression lowers one concept, and this goal has no edit between two values, the concept and "
             "its absence; write one for each group, or use another remedy",
             code="E_REMEDY",
         )
-    return same
+    rarest = min(found, key=lambda edit: min(target(edit)))
+    return tuple(edit for edit in found if set(cells(edit)) == set(cells(rarest)))
 
 
 def rates(bench: Bench, goal: Goal) -> list[float]:

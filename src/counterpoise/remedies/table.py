@@ -111,6 +111,15 @@ ROWS = (
         data=True,
         function="added_deeper",
     ),
+    Remedy(
+        "same",
+        f"{_HERE}.retrain",
+        "W trained on with its data as they were: the control of the three above",
+        "remedies/retrain.py",
+        "model",
+        data=True,
+        function="unchanged",
+    ),
 )
 REMEDIES: Mapping[str, Remedy] = {row.name: row for row in ROWS}
 
