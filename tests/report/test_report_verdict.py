@@ -8,7 +8,7 @@ import re
 import pytest
 from report_samples import claim, counts_for, finding, plausible_data
 
-from counterpoise.audit.results import Measured
+from counterpoise.audit.results import Finding, Measured
 from counterpoise.report import ReportData, report_html, verdict_sentence
 from counterpoise.report.ledger import e_value
 
@@ -130,3 +130,17 @@ def test_e_values_are_never_nan_or_infinite_on_the_page() -> None:
     )
     body = report_html(ReportData(title="x", findings=[wild])).partition("<body>")[2]
     assert not re.search(r"\b(nan|inf|infinity)\b", body, re.IGNORECASE)
+
+
+def test_the_page_says_what_biased_means_for_its_questions() -> None:
+    tolerant, exact = finding(), finding(id="b", attribute="hair", tolerance=None, log_e_fair=None)
+    limited = finding("reachability", id="c", attribute="age", tolerance=None)
+
+    def said(*findings: Finding) -> str:
+        return report_html(ReportData(title="x", findings=list(findings)))
+
+    assert "past what is tolerated" in said(tolerant, limited)
+    assert "No tolerance was stated" not in said(tolerant, limited)
+    assert "No tolerance was stated, so biased: shown to differ" in said(exact)
+    assert "past what is tolerated" not in said(exact)
+    assert "A question without a tolerance is biased where" in said(tolerant, exact)

@@ -15,6 +15,25 @@ _LOG10 = math.log(10.0)
 _CLIPPED = 1e6  # where audits clip natural logarithms of e-values
 
 
+_PAST = "Biased: shown to be past what is tolerated. Fair: shown to be within it. Undecided: neither, yet."
+_EXACT = (
+    "No tolerance was stated, so biased: shown to differ from what was asked for, by however little; "
+    "undecided: not shown, yet; nothing can be shown to be fair."
+)
+_BOTH = " A question without a tolerance is biased where it is shown to differ at all, and never fair."
+
+
+def meaning(findings: Sequence[Finding]) -> str:
+    """What the verdicts say of these findings, which depends on whether their questions state a tolerance."""
+    exact = {_is_exact(f) for f in findings}
+    return _EXACT if exact == {True} else _PAST + _BOTH * (True in exact)
+
+
+def _is_exact(f: Finding) -> bool:
+    limited = f.kind == "reachability" or f.effect_name == "ratio of rates"
+    return f.tolerance is None and not limited
+
+
 def findings_table(findings: Sequence[Finding], confidence: float) -> Table | None:
     """One row a finding: what was asked, of whom, the verdict in the panel and alone, effect, evidence."""
     if not findings:

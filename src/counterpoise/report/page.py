@@ -24,7 +24,7 @@ from counterpoise.report.charts import curve
 from counterpoise.report.coverage import coverage_table, limits_of
 from counterpoise.report.data import Proof, ReportData
 from counterpoise.report.groups import rate_panels
-from counterpoise.report.ledger import findings_table, tallies_table
+from counterpoise.report.ledger import findings_table, meaning, tallies_table
 from counterpoise.report.regulation import forms
 from counterpoise.report.sections import arms_of, prompt_sections, summary
 from counterpoise.report.text import NOT_MEASURED, clip, number, visible
@@ -76,6 +76,7 @@ def _page(data: ReportData, room: float) -> str:
         slots=palette.slots(arms_of(data)),
         ledger=findings_table(data.findings, sure),
         tallies=tallies_table(data.findings),
+        meaning=meaning(data.findings),
         summary_drawing=drawing,
         summary_table=table,
         prompts=prompts,

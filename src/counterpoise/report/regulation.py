@@ -187,8 +187,8 @@ def _annex(data: ReportData) -> Form:
         ("evaluation strategy", strategy if data.coverage else text.NOT_MEASURED),
         (
             "evaluation criteria",
-            "targets as stated with every claim; biased: shown to be past the tolerance; fair: shown to be "
-            "within it; else undecided",
+            "targets as stated with every claim; biased: shown to be past the tolerance (where none is "
+            "stated: to be off target at all); fair: shown to be within it; else undecided",
         ),
         (
             "metrics",
