@@ -13,7 +13,7 @@ import torch
 
 from counterpoise.diffusion.load import load_pipeline
 from counterpoise.diffusion.painter import Painter
-from counterpoise.files import whole
+from counterpoise.files import write_whole
 from counterpoise.lora import Host
 from counterpoise.measure.heads import HeadReader, load_reader
 from counterpoise.world import MODEL_NAME, model_folder, reader_folder
@@ -118,5 +118,4 @@ class Bench:
 
 def write(file: Path, content: object) -> None:
     """JSON, whole or not at all."""
-    with whole(file) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", "utf-8")
+    write_whole(file, json.dumps(content, indent=1, sort_keys=True) + "\n")

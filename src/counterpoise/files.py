@@ -1,7 +1,7 @@
 """Writing a file so that a reader sees the old one or the new one, never half of either.
 
-`write_atomic` for what a user keeps: synced, and refused in words. `whole` for what can be made again,
-`remembered` for what should not have to be.
+`write_atomic` for what a user keeps: synced, and refused in words. `whole` and `write_whole` for what can be
+made again, `remembered` for what should not have to be.
 """
 
 from __future__ import annotations
@@ -65,14 +65,19 @@ def whole(path: Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write text as `whole` does."""
+    with whole(path) as unfinished:
+        unfinished.write_text(text, "utf-8")
+
+
 def remembered(file: Path, make: Callable[[], T]) -> T:
     """What `make` gives, which JSON can say, or what it gave before the work was interrupted."""
     if file.exists():
         saved: T = json.loads(file.read_text("utf-8"))
         return saved
     made = make()
-    with whole(file) as unfinished:
-        unfinished.write_text(json.dumps(made), "utf-8")
+    write_whole(file, json.dumps(made))
     return made
 
 

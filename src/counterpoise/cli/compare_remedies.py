@@ -17,12 +17,12 @@ from counterpoise.cli.judged import judge_names, judge_of
 from counterpoise.cli.lines import show
 from counterpoise.diffusion.load import load_pipeline
 from counterpoise.errors import UsageError
+from counterpoise.files import write_whole
 from counterpoise.lora import Host
 from counterpoise.remedies import table
 from counterpoise.remedies.captioned import captioned_pairs
 from counterpoise.remedies.contradictions import contradictions
 from counterpoise.remedies.goal import load_goal
-from counterpoise.remedies.making import write_whole
 from counterpoise.remedies.own import fitting
 from counterpoise.remedies.questions import LEAST, questions_of, usual
 from counterpoise.remedies.repair import check_goal

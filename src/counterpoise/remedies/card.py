@@ -16,10 +16,9 @@ from typing import Any
 
 from counterpoise.audit import Claim, Drift, Finding
 from counterpoise.audit.results import Reached
-from counterpoise.files import whole
+from counterpoise.files import whole, write_whole
 from counterpoise.remedies import table
 from counterpoise.remedies.estimate import told
-from counterpoise.remedies.making import write_whole
 from counterpoise.remedies.session import Outcome, arm_name
 
 CARD, MARKDOWN, ADAPTER = "card.json", "card.md", "adapter.safetensors"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, final
 
 from counterpoise.errors import UsageError
-from counterpoise.files import whole
+from counterpoise.files import write_whole
 from counterpoise.lora import Adapter, Host
 from counterpoise.remedies import table
 from counterpoise.remedies.goal import Goal
@@ -108,12 +108,6 @@ def settings_of(named: str, bench: Bench, goal: Goal) -> dict[str, Any]:
     }
     found: dict[str, Any] = json.loads(json.dumps(settings))
     return found
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Write a file so that a kill leaves the old one or the new."""
-    with whole(file) as unfinished:
-        unfinished.write_text(text, "utf-8")
 
 
 def _alone(treatment: Treatment) -> bool:

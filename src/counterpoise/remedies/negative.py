@@ -13,7 +13,6 @@ it is the stock negative prompt at s = w - 1, and to first order in the embeddin
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,7 +22,7 @@ import numpy as np
 
 from counterpoise.diffusion.painter import Painter
 from counterpoise.errors import UsageError
-from counterpoise.files import whole
+from counterpoise.files import remembered
 from counterpoise.remedies.goal import Edit, Goal
 from counterpoise.remedies.phrases import told_apart, without_ends
 from counterpoise.remedies.treatment import Bench, Cost, Effort, Prepared, Treatment
@@ -256,10 +255,12 @@ def _seen(
 ) -> dict[str, Any]:
     """read: a row of attribute -> value (or None) a picture; moved: as `Dose.moved`."""
     named = hashlib.sha256(f"{push!r} {words}".encode("utf-8", "backslashreplace")).hexdigest()[:12]
-    file = bench.work / f"dose-{named}.json"
-    if file.exists():
-        kept: dict[str, Any] = json.loads(file.read_text("utf-8"))
-        return kept
+    return remembered(bench.work / f"dose-{named}.json", lambda: _drawn(bench, asked, words, push))
+
+
+def _drawn(
+    bench: Bench, asked: Sequence[tuple[str, int, Mapping[str, str] | None, int]], words: str, push: float
+) -> dict[str, Any]:
     plain = replace(bench.painter, _embeddings={})
     pushed = replace(plain, pushed=words, push=push, _embeddings={})
     read: list[dict[str, str | None]] = []
@@ -274,7 +275,4 @@ def _seen(
             )
         read += [{name: one.value for name, one in row.items()} for row in bench.measurer(pictures)]
         bench.progress(f"negative {push:g}", len(read), len(asked), float("nan"))
-    found = {"read": read, "moved": moved / 255 / len(asked)}
-    with whole(file) as unfinished:
-        unfinished.write_text(json.dumps(found), "utf-8")
-    return found
+    return {"read": read, "moved": moved / 255 / len(asked)}

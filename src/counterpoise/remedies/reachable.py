@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from counterpoise.errors import RefusedInputError
+from counterpoise.files import write_whole
 from counterpoise.remedies.goal import Goal
-from counterpoise.remedies.making import write_whole
 from counterpoise.remedies.treatment import Bench
 from counterpoise.stats.sequences import share_bounds
 

@@ -21,13 +21,14 @@ from counterpoise.diffusion.load import load_pipeline
 from counterpoise.diffusion.memory import free_memory, out_of_memory
 from counterpoise.diffusion.precision import resolved
 from counterpoise.errors import EnvironmentLackError, IncompleteError
+from counterpoise.files import write_whole
 from counterpoise.lora import DivergedError, Host
 from counterpoise.measure.reading import Measurer
 from counterpoise.remedies import table
 from counterpoise.remedies.contradictions import contradictions
 from counterpoise.remedies.estimate import Estimate, estimate
 from counterpoise.remedies.goal import Goal
-from counterpoise.remedies.making import Made, make, write_whole
+from counterpoise.remedies.making import Made, make
 from counterpoise.remedies.negative import require_guidance
 from counterpoise.remedies.own import BASE_KEY, fitting
 from counterpoise.remedies.questions import brief, questions_of

@@ -16,7 +16,7 @@ from typing import final
 
 import numpy as np
 
-from counterpoise.files import whole
+from counterpoise.files import write_whole
 from counterpoise.world.drawing import SIZE, draw
 from counterpoise.world.grammar import sample
 from counterpoise.world.table import load_table
@@ -72,8 +72,7 @@ def make_dataset(
                 progress(i + 1, chunks)
         images.flush()
         np.save(labels_file, np.concatenate(labels))
-        with whole(done) as unfinished:
-            unfinished.write_text(json.dumps(captions), "utf-8")
+        write_whole(done, json.dumps(captions))
     return DataSet(
         captions=json.loads(done.read_text("utf-8")),
         labels=np.load(labels_file),

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from counterpoise.audit.arms import Way
+from counterpoise.files import write_whole
 from counterpoise.remedies.goal import Goal
-from counterpoise.remedies.making import write_whole
 from counterpoise.remedies.quality import SEED, Seen, features_of, look, quality, topics
 from counterpoise.remedies.side_by_side.judge import BASE
 from counterpoise.remedies.treatment import Bench

@@ -12,10 +12,11 @@ from typing import Any, final
 from counterpoise.audit import AuditSpec, plan_of, read_run, run_audit
 from counterpoise.audit.arms import Way, Ways
 from counterpoise.errors import CounterpoiseError, UsageError
+from counterpoise.files import write_whole
 from counterpoise.measure.reading import Measurer
 from counterpoise.remedies import table
 from counterpoise.remedies.goal import Goal
-from counterpoise.remedies.making import make, write_whole
+from counterpoise.remedies.making import make
 from counterpoise.remedies.resurfacing import Company
 from counterpoise.remedies.side_by_side import trials
 from counterpoise.remedies.side_by_side.judge import BASE, outcome
