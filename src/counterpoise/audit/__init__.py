@@ -8,21 +8,31 @@ In short (`enter()` gives a context manager that yields a drawer):
         results_json("runs/demo/results.json", findings, evidence)
 """
 
-from .analysis import analyse
-from .check import check_spec
-from .chunks import read_chunks
-from .evidence import Evidence, Picture, root_digest
-from .export import results_dict, results_json
-from .folder import open_run, read_run
-from .items import ClaimItem, DisparityItem, DriftItem, Plan, ReachItem
-from .load import drift_spec, load_spec, make_spec, with_n
-from .plan import bind_spec, plan_of
-from .results import Claim, Contrast, Coverage, Disparity, Drift, Finding, Findings, Rate, Reached
-from .run import Limits, run_audit
-from .spec import AuditSpec, spec_warnings
-from .stopping import undecided
-from .tables import observations_csv, observations_parquet
-from .verify import verify_run
+from counterpoise.audit.analysis import analyse
+from counterpoise.audit.check import check_spec
+from counterpoise.audit.chunks import read_chunks
+from counterpoise.audit.evidence import Evidence, Picture, root_digest
+from counterpoise.audit.export import results_dict, results_json
+from counterpoise.audit.folder import open_run, read_run
+from counterpoise.audit.items import ClaimItem, DisparityItem, DriftItem, Plan, ReachItem
+from counterpoise.audit.load import drift_spec, load_spec, make_spec, with_n
+from counterpoise.audit.plan import bind_spec, plan_of
+from counterpoise.audit.results import (
+    Claim,
+    Contrast,
+    Coverage,
+    Disparity,
+    Drift,
+    Finding,
+    Findings,
+    Rate,
+    Reached,
+)
+from counterpoise.audit.run import Limits, run_audit
+from counterpoise.audit.spec import AuditSpec, spec_warnings
+from counterpoise.audit.stopping import undecided
+from counterpoise.audit.tables import observations_csv, observations_parquet
+from counterpoise.audit.verify import verify_run
 
 __all__ = [
     "AuditSpec",

@@ -10,21 +10,21 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from .. import stats
-from ..measure.calibration import Calibration
-from .answers.claims import make_claim
-from .answers.outcome import Asking
-from .answers.panel import decide
-from .answers.seen import tally
-from .answers.weighing import weigh
-from .cells import negative_of
-from .evidence import Evidence
-from .items import DisparityItem
-from .readings import BLANK, FAILED
-from .results import Claim, Contrast, Coverage, Disparity, Drift, Findings, Rate, Reached
-from .spec import AuditSpec, ClaimQuestion
-from .targets import joint_name
-from .targets import target_shares as shares_of
+from counterpoise import stats
+from counterpoise.audit.answers.claims import make_claim
+from counterpoise.audit.answers.outcome import Asking
+from counterpoise.audit.answers.panel import decide
+from counterpoise.audit.answers.seen import tally
+from counterpoise.audit.answers.weighing import weigh
+from counterpoise.audit.cells import negative_of
+from counterpoise.audit.evidence import Evidence
+from counterpoise.audit.items import DisparityItem
+from counterpoise.audit.readings import BLANK, FAILED
+from counterpoise.audit.results import Claim, Contrast, Coverage, Disparity, Drift, Findings, Rate, Reached
+from counterpoise.audit.spec import AuditSpec, ClaimQuestion
+from counterpoise.audit.targets import joint_name
+from counterpoise.audit.targets import target_shares as shares_of
+from counterpoise.measure.calibration import Calibration
 
 __all__ = ["analyse", "make_claim", "target_shares"]
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from ..errors import RefusedInputError, UsageError
-from ..measure.calibration import Calibration, load_calibration
-from ..measure.reading import Measurer
-from .database import store_errors
-from .pictures import write_atomically
-from .place import check_place
-from .spec import AuditSpec, Card
+from counterpoise.audit.database import store_errors
+from counterpoise.audit.pictures import write_atomically
+from counterpoise.audit.place import check_place
+from counterpoise.audit.spec import AuditSpec, Card
+from counterpoise.errors import RefusedInputError, UsageError
+from counterpoise.measure.calibration import Calibration, load_calibration
+from counterpoise.measure.reading import Measurer
 
 FOLDER = "cards"
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ..diffusion.arm import Cell
-from ..errors import UsageError
-from .expand import question_prompts
-from .spec import AuditSpec, all_prompts
+from counterpoise.audit.expand import question_prompts
+from counterpoise.audit.spec import AuditSpec, all_prompts
+from counterpoise.diffusion.arm import Cell
+from counterpoise.errors import UsageError
 
 _NEGATIVE = re.compile(r"(?P<arm>.+)\.negative\.(?P<number>[1-9][0-9]*)")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..measure.reading import Measurer
-from .plan import plan_of
-from .spec import AuditSpec
+from counterpoise.audit.plan import plan_of
+from counterpoise.audit.spec import AuditSpec
+from counterpoise.measure.reading import Measurer
 
 
 def check_spec(spec: AuditSpec, measurer: Measurer) -> AuditSpec:

@@ -16,8 +16,8 @@ from typing import final
 
 from PIL.PngImagePlugin import PngInfo
 
-from ..diffusion.arm import Arm, Cell
-from .digest import canonical
+from counterpoise.audit.digest import canonical
+from counterpoise.diffusion.arm import Arm, Cell
 
 SCHEMA = 1
 KEYWORD = "counterpoise"

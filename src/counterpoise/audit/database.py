@@ -16,8 +16,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import EnvironmentLackError, RefusedInputError, StateError, UsageError
-from . import schema
+from counterpoise.audit import schema
+from counterpoise.errors import EnvironmentLackError, RefusedInputError, StateError, UsageError
 
 FILE, LOCK = "evidence.sqlite", "run.lock"
 _OPENING_SECONDS = 600.0  # another process may be checking 100,000 pictures

@@ -10,18 +10,18 @@ from typing import final
 
 import numpy as np
 
-from ..diffusion.arm import Arm, Drawer, Rewrite
-from ..errors import IncompleteError
-from ..measure.pictures import pixel_digest
-from ..measure.reading import Measurer
-from .chunks import picture_chunks
-from .evidence import Drawn, Planned
-from .identity import arm_digest, run_digest
-from .pictures import png_bytes
-from .readings import read_pictures
-from .stop import StopRequest
-from .watch import InTime
-from .writer import Writer
+from counterpoise.audit.chunks import picture_chunks
+from counterpoise.audit.evidence import Drawn, Planned
+from counterpoise.audit.identity import arm_digest, run_digest
+from counterpoise.audit.pictures import png_bytes
+from counterpoise.audit.readings import read_pictures
+from counterpoise.audit.stop import StopRequest
+from counterpoise.audit.watch import InTime
+from counterpoise.audit.writer import Writer
+from counterpoise.diffusion.arm import Arm, Drawer, Rewrite
+from counterpoise.errors import IncompleteError
+from counterpoise.measure.pictures import pixel_digest
+from counterpoise.measure.reading import Measurer
 
 Enter = Callable[[], AbstractContextManager[Drawer]]
 _LOOK_SECONDS = 0.05  # how often a worker that waits for others looks whether they are done

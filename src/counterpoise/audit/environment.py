@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from .pictures import write_atomically
+from counterpoise.audit.pictures import write_atomically
 
 FILE = "environment.json"
 _LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pillow", "counterpoise")

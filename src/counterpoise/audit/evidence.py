@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from ..diffusion.arm import Cell
-from ..measure.reading import Reading
-from .digest import root_of
-from .pictures import picture_file
-from .readings import FAILED
-from .spec import AuditSpec
+from counterpoise.audit.digest import root_of
+from counterpoise.audit.pictures import picture_file
+from counterpoise.audit.readings import FAILED
+from counterpoise.audit.spec import AuditSpec
+from counterpoise.diffusion.arm import Cell
+from counterpoise.measure.reading import Reading
 
 
 @final

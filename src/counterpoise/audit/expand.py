@@ -10,9 +10,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import final
 
-from .fields import KeyProblem, options_of
-from .questions import SLOT, Asked, ClaimQuestion, DisparityQuestion, Question, ReachabilityQuestion
-from .template import Filling, check_prompts, fill, fillings, slots_in
+from counterpoise.audit.fields import KeyProblem, options_of
+from counterpoise.audit.questions import (
+    SLOT,
+    Asked,
+    ClaimQuestion,
+    DisparityQuestion,
+    Question,
+    ReachabilityQuestion,
+)
+from counterpoise.audit.template import Filling, check_prompts, fill, fillings, slots_in
 
 Words = Mapping[str, tuple[str, ...] | Mapping[str, str]]
 

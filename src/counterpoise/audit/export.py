@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from .database import store_errors
-from .evidence import Evidence
-from .pictures import write_atomically
-from .results import Findings
+from counterpoise.audit.database import store_errors
+from counterpoise.audit.evidence import Evidence
+from counterpoise.audit.pictures import write_atomically
+from counterpoise.audit.results import Findings
 
 SCHEMA = 1
 

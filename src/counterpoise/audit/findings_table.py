@@ -9,12 +9,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ..errors import EnvironmentLackError, UsageError
-from .database import store_errors
-from .gating.markdown import cell, table
-from .pictures import write_atomically
-from .refusals import literal
-from .results import Finding, Findings
+from counterpoise.audit.database import store_errors
+from counterpoise.audit.gating.markdown import cell, table
+from counterpoise.audit.pictures import write_atomically
+from counterpoise.audit.refusals import literal
+from counterpoise.audit.results import Finding, Findings
+from counterpoise.errors import EnvironmentLackError, UsageError
 
 Row = dict[str, object]
 _PLAIN = (

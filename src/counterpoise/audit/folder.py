@@ -16,22 +16,22 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ..diffusion.arm import Arm
-from ..measure.reading import Measurer
-from . import database, schema
-from .digest import canonical
-from .environment import describe_environment, write_environments
-from .evidence import Evidence
-from .identity import check_arms, check_same_arm, check_same_run, describe_arm, describe_run
-from .lease import working
-from .migrate import migrate, migrated_copy
-from .pictures import intact, probe, settle, sweep, sweep_temporaries
-from .place import check_place
-from .rounds import plan_fixed, refuse_resizing_beside, resize_batches
-from .rows import refuse_edited
-from .spec import AuditSpec
-from .store import unseal
-from .writer import Writer
+from counterpoise.audit import database, schema
+from counterpoise.audit.digest import canonical
+from counterpoise.audit.environment import describe_environment, write_environments
+from counterpoise.audit.evidence import Evidence
+from counterpoise.audit.identity import check_arms, check_same_arm, check_same_run, describe_arm, describe_run
+from counterpoise.audit.lease import working
+from counterpoise.audit.migrate import migrate, migrated_copy
+from counterpoise.audit.pictures import intact, probe, settle, sweep, sweep_temporaries
+from counterpoise.audit.place import check_place
+from counterpoise.audit.rounds import plan_fixed, refuse_resizing_beside, resize_batches
+from counterpoise.audit.rows import refuse_edited
+from counterpoise.audit.spec import AuditSpec
+from counterpoise.audit.store import unseal
+from counterpoise.audit.writer import Writer
+from counterpoise.diffusion.arm import Arm
+from counterpoise.measure.reading import Measurer
 
 
 @contextlib.contextmanager

@@ -16,11 +16,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..diffusion.arm import Arm
-from ..errors import UsageError
-from ..measure.reading import Measurer
-from .digest import canonical, digest_of
-from .spec import AuditSpec
+from counterpoise.audit.digest import canonical, digest_of
+from counterpoise.audit.spec import AuditSpec
+from counterpoise.diffusion.arm import Arm
+from counterpoise.errors import UsageError
+from counterpoise.measure.reading import Measurer
 
 _SHOWN = 3
 _ALLOW = ", or allow it (--allow-env-change): pictures then bear the mark of where they were drawn"

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from .cells import negative_arm, prompt_counts
-from .spec import AuditSpec
+from counterpoise.audit.cells import negative_arm, prompt_counts
+from counterpoise.audit.spec import AuditSpec
 
 
 @final

@@ -20,8 +20,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import final
 
-from ..errors import IncompleteError
-from . import database
+from counterpoise.audit import database
+from counterpoise.errors import IncompleteError
 
 WORKERS = "workers"
 

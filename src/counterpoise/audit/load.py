@@ -10,11 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..errors import UsageError
-from ..measure.cards import nearest
-from .refusals import refusal
-from .spec import KINDS, AuditSpec
-from .text import beside, read_bytes, read_prompts, read_toml
+from counterpoise.audit.refusals import refusal
+from counterpoise.audit.spec import KINDS, AuditSpec
+from counterpoise.audit.text import beside, read_bytes, read_prompts, read_toml
+from counterpoise.errors import UsageError
+from counterpoise.measure.cards import nearest
 
 __all__ = ["drift_spec", "load_spec", "make_spec", "nearest", "with_n"]
 

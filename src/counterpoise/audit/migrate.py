@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..measure.pictures import pixel_digest
-from . import database, schema
-from .digest import canonical, close_batches, picture_digest, round_digest
-from .pictures import intact
+from counterpoise.audit import database, schema
+from counterpoise.audit.digest import canonical, close_batches, picture_digest, round_digest
+from counterpoise.audit.pictures import intact
+from counterpoise.measure.pictures import pixel_digest
 
 UNRECORDED = {"recorded": "no: made by schema version 1"}
 _TABLES = ("run", "arm", "prompt", "cell", "picture", "observation")

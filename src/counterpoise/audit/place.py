@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import UsageError
-from .database import FILE
-from .pictures import IMAGES
+from counterpoise.audit.database import FILE
+from counterpoise.audit.pictures import IMAGES
+from counterpoise.errors import UsageError
 
 
 def check_place(folder: Path) -> None:

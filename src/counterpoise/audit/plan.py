@@ -6,15 +6,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, final
 
-from ..errors import UsageError
-from ..measure.cards import nearest
-from .cells import negatives
-from .expand import asked_prompts, contrasts, reference_of
-from .fields import KeyProblem, as_tuple
-from .items import ClaimItem, DisparityItem, DriftItem, Plan, ReachItem
-from .load import make_spec
-from .spec import AuditSpec, ClaimQuestion, DisparityQuestion, DriftQuestion, ReachabilityQuestion
-from .targets import Attributes, check_values, joint_name, joint_values, target_shares
+from counterpoise.audit.cells import negatives
+from counterpoise.audit.expand import asked_prompts, contrasts, reference_of
+from counterpoise.audit.fields import KeyProblem, as_tuple
+from counterpoise.audit.items import ClaimItem, DisparityItem, DriftItem, Plan, ReachItem
+from counterpoise.audit.load import make_spec
+from counterpoise.audit.spec import (
+    AuditSpec,
+    ClaimQuestion,
+    DisparityQuestion,
+    DriftQuestion,
+    ReachabilityQuestion,
+)
+from counterpoise.audit.targets import Attributes, check_values, joint_name, joint_values, target_shares
+from counterpoise.errors import UsageError
+from counterpoise.measure.cards import nearest
 
 T = TypeVar("T")
 

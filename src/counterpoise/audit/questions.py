@@ -12,7 +12,7 @@ from typing import Annotated, final
 
 from pydantic import Field, model_validator
 
-from .fields import (
+from counterpoise.audit.fields import (
     DISTANCE,
     MAX_PROMPT,
     PICTURES,
@@ -35,7 +35,7 @@ from .fields import (
     as_tuple,
     options_of,
 )
-from .template import fill, slots_in
+from counterpoise.audit.template import fill, slots_in
 
 GROUP = "group"
 SLOT = "{group}"

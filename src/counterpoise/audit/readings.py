@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..measure.pictures import is_blank
-from ..measure.reading import Measurer, Reading
+from counterpoise.measure.pictures import is_blank
+from counterpoise.measure.reading import Measurer, Reading
 
 BLANK = "blank picture"
 FAILED = "measurer failed"

@@ -7,10 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from ..errors import UsageError
-from ..measure.cards import nearest
-from .fields import KeyProblem
-from .spec import (
+from counterpoise.audit.fields import KeyProblem
+from counterpoise.audit.spec import (
     AuditSpec,
     Card,
     Case,
@@ -21,6 +19,8 @@ from .spec import (
     Negative,
     ReachabilityQuestion,
 )
+from counterpoise.errors import UsageError
+from counterpoise.measure.cards import nearest
 
 # Where a table lies: its path without the numbers.
 _TABLES: dict[tuple[str, ...], type[BaseModel]] = {

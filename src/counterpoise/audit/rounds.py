@@ -12,15 +12,15 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..diffusion.arm import Arm, Cell
-from ..errors import StateError
-from .cells import cells_of, prompt_counts
-from .digest import close_batches, round_digest
-from .fields import MAX_N
-from .spec import AuditSpec
+from counterpoise.audit.cells import cells_of, prompt_counts
+from counterpoise.audit.digest import close_batches, round_digest
+from counterpoise.audit.fields import MAX_N
+from counterpoise.audit.spec import AuditSpec
+from counterpoise.diffusion.arm import Arm, Cell
+from counterpoise.errors import StateError
 
 if TYPE_CHECKING:
-    from .evidence import Evidence
+    from counterpoise.audit.evidence import Evidence
 
 Wanted = Callable[["Evidence"], Mapping[tuple[str, str], int]]
 

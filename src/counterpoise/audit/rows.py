@@ -10,8 +10,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import final
 
-from ..errors import RefusedInputError
-from . import digest
+from counterpoise.audit import digest
+from counterpoise.errors import RefusedInputError
 
 _PICTURES = (
     "SELECT cell.id, arm.name, prompt.text, seed, file, picture.size, sha256, pixels, description,"

@@ -12,20 +12,20 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, final
 
-from ..diffusion.arm import Arm
-from ..errors import IncompleteError, StateError
-from ..measure.reading import Measurer
-from .analysis import analyse
-from .check import check_spec
-from .drawing import Desk, Enter, draw_missing
-from .evidence import Evidence
-from .folder import work_on
-from .results import Findings
-from .rounds import Wanted
-from .spec import AuditSpec
-from .stop import stop_requests
-from .stopping import undecided
-from .watch import time_limit
+from counterpoise.audit.analysis import analyse
+from counterpoise.audit.check import check_spec
+from counterpoise.audit.drawing import Desk, Enter, draw_missing
+from counterpoise.audit.evidence import Evidence
+from counterpoise.audit.folder import work_on
+from counterpoise.audit.results import Findings
+from counterpoise.audit.rounds import Wanted
+from counterpoise.audit.spec import AuditSpec
+from counterpoise.audit.stop import stop_requests
+from counterpoise.audit.stopping import undecided
+from counterpoise.audit.watch import time_limit
+from counterpoise.diffusion.arm import Arm
+from counterpoise.errors import IncompleteError, StateError
+from counterpoise.measure.reading import Measurer
 
 _here = threading.local()
 

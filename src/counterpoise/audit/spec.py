@@ -13,10 +13,9 @@ from typing import Annotated, Literal, final
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ..errors import UsageError
-from .expand import asked_prompts, question_prompts, reference_of, unbound
-from .expand import contrasts as contrasts_of
-from .fields import (
+from counterpoise.audit.expand import asked_prompts, question_prompts, reference_of, unbound
+from counterpoise.audit.expand import contrasts as contrasts_of
+from counterpoise.audit.fields import (
     DISTANCE,
     MAX_PROMPT,
     MAX_SEED,
@@ -30,7 +29,7 @@ from .fields import (
     Word,
     as_tuple,
 )
-from .questions import (
+from counterpoise.audit.questions import (
     KINDS,
     SLOT,
     Case,
@@ -41,6 +40,7 @@ from .questions import (
     Question,
     ReachabilityQuestion,
 )
+from counterpoise.errors import UsageError
 
 __all__ = [
     "KINDS",

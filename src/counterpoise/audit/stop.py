@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import final
 
-from ..errors import IncompleteError
+from counterpoise.errors import IncompleteError
 
 _RESUME = "stopped as asked; everything drawn so far is kept: run the same command again to go on"
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..measure.calibration import Calibration
-from .answers.hypotheses import Hypothesis
-from .answers.outcome import NEVER, Answer
-from .answers.panel import decide
-from .answers.weighing import weigh
-from .spec import AuditSpec
+from counterpoise.audit.answers.hypotheses import Hypothesis
+from counterpoise.audit.answers.outcome import NEVER, Answer
+from counterpoise.audit.answers.panel import decide
+from counterpoise.audit.answers.weighing import weigh
+from counterpoise.audit.spec import AuditSpec
+from counterpoise.measure.calibration import Calibration
 
 if TYPE_CHECKING:
-    from .evidence import Evidence
+    from counterpoise.audit.evidence import Evidence
 
 
 def undecided(

@@ -6,11 +6,11 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import database
-from .digest import close_batches, picture_digest, root_of
-from .evidence import Drawn, Planned
-from .lease import Worker
-from .pictures import sha256, write_pictures
+from counterpoise.audit import database
+from counterpoise.audit.digest import close_batches, picture_digest, root_of
+from counterpoise.audit.evidence import Drawn, Planned
+from counterpoise.audit.lease import Worker
+from counterpoise.audit.pictures import sha256, write_pictures
 
 SEAL = "root"
 

@@ -7,11 +7,11 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import EnvironmentLackError
-from .database import store_errors
-from .digest import digest_of
-from .evidence import Evidence
-from .pictures import write_atomically
+from counterpoise.audit.database import store_errors
+from counterpoise.audit.digest import digest_of
+from counterpoise.audit.evidence import Evidence
+from counterpoise.audit.pictures import write_atomically
+from counterpoise.errors import EnvironmentLackError
 
 COLUMNS = (
     "arm", "prompt", "seed", "attribute", "value", "confidence", "reason",

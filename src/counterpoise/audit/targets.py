@@ -11,8 +11,8 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..measure.cards import nearest
-from .fields import KeyProblem
+from counterpoise.audit.fields import KeyProblem
+from counterpoise.measure.cards import nearest
 
 MAX_VALUES = 1000
 AND = " & "

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import final
 
-from .fields import MAX_PROMPT
+from counterpoise.audit.fields import MAX_PROMPT
 
 MAX_PROMPTS = 10_000  # of one question: more is a slip of the pen, and a plan that fits no disk
 

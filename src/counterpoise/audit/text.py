@@ -9,8 +9,8 @@ import codecs
 import tomllib
 from pathlib import Path
 
-from ..errors import UsageError
-from .fields import MAX_PROMPT
+from counterpoise.audit.fields import MAX_PROMPT
+from counterpoise.errors import UsageError
 
 MAX_BYTES = 4_000_000
 # Longest mark first: UTF-32's little-endian mark begins with UTF-16's.

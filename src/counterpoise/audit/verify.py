@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from ..errors import RefusedInputError
-from . import database, digest, schema
-from .folder import read_run
-from .pictures import IMAGES, intact, picture_file
-from .rows import Finding, row_findings
-from .store import SEAL
+from counterpoise.audit import database, digest, schema
+from counterpoise.audit.folder import read_run
+from counterpoise.audit.pictures import IMAGES, intact, picture_file
+from counterpoise.audit.rows import Finding, row_findings
+from counterpoise.audit.store import SEAL
+from counterpoise.errors import RefusedInputError
 
 RESULTS = "results.json"
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..errors import IncompleteError
+from counterpoise.errors import IncompleteError
 
 InTime = Callable[..., Any]
 

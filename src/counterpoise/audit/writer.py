@@ -8,15 +8,15 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import final
 
-from ..diffusion.arm import Arm
-from . import database, store
-from .environment import write_environments
-from .evidence import Drawn, Evidence, Planned
-from .identity import check_same_environment
-from .lease import Worker
-from .pictures import picture_file
-from .rounds import plan_wanted
-from .spec import AuditSpec
+from counterpoise.audit import database, store
+from counterpoise.audit.environment import write_environments
+from counterpoise.audit.evidence import Drawn, Evidence, Planned
+from counterpoise.audit.identity import check_same_environment
+from counterpoise.audit.lease import Worker
+from counterpoise.audit.pictures import picture_file
+from counterpoise.audit.rounds import plan_wanted
+from counterpoise.audit.spec import AuditSpec
+from counterpoise.diffusion.arm import Arm
 
 
 @final

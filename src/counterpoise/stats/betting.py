@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import logsumexp
 
-from .checks import alpha_of
-from .estimate import Estimate
+from counterpoise.stats.checks import alpha_of
+from counterpoise.stats.estimate import Estimate
 
 FEW = 2000
 # Evidence beyond the level by more than this is as good as infinite to a search for the level.

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .betting import mean_interval
-from .checks import alpha_of, checked_counts, checked_target
-from .distance import fair_floor
-from .estimate import Estimate
-from .published import PublishedMetric
+from counterpoise.stats.betting import mean_interval
+from counterpoise.stats.checks import alpha_of, checked_counts, checked_target
+from counterpoise.stats.distance import fair_floor
+from counterpoise.stats.estimate import Estimate
+from counterpoise.stats.published import PublishedMetric
 
 
 def clustered_shares(

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import gammaln, logsumexp
 
-from .checks import alpha_of, checked_abstained, checked_counts, checked_target
-from .prior import dirichlet_components, log_dirichlet_multinomial
+from counterpoise.stats.checks import alpha_of, checked_abstained, checked_counts, checked_target
+from counterpoise.stats.prior import dirichlet_components, log_dirichlet_multinomial
 
 
 def log_e_target(counts: ArrayLike, target: ArrayLike) -> np.ndarray:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betainc, chdtrc, gammaln
 
-from .checks import checked_counts, checked_target
-from .tolerance import faces_of
+from counterpoise.stats.checks import checked_counts, checked_target
+from counterpoise.stats.tolerance import faces_of
 
 MAX_OUTCOMES = 20_000
 

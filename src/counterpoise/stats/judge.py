@@ -18,10 +18,10 @@ from numpy.typing import ArrayLike
 from scipy.optimize import linprog
 from scipy.sparse import block_array, coo_array, diags_array, eye_array, kron
 
-from .checks import alpha_of, checked_counts
-from .estimate import Estimate
-from .proportions import clopper_pearson
-from .sequences import share_bounds
+from counterpoise.stats.checks import alpha_of, checked_counts
+from counterpoise.stats.estimate import Estimate
+from counterpoise.stats.proportions import clopper_pearson
+from counterpoise.stats.sequences import share_bounds
 
 # HiGHS meets constraints to 1e-7; ends are moved outwards by as much as that can change them.
 SLACK = 1e-6

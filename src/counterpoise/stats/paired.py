@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .betting import convex_interval, log_wealth, log_wealth_above
-from .checks import alpha_of
-from .estimate import Estimate
+from counterpoise.stats.betting import convex_interval, log_wealth, log_wealth_above
+from counterpoise.stats.checks import alpha_of
+from counterpoise.stats.estimate import Estimate
 
 
 class Pairs(NamedTuple):

@@ -9,10 +9,10 @@ from typing import final
 
 import numpy as np
 
-from .checks import alpha_of, checked_target
-from .eprocess import log_e_target
-from .fixed import p_outside, p_target, p_within
-from .tolerance import log_e_outside, log_e_within
+from counterpoise.stats.checks import alpha_of, checked_target
+from counterpoise.stats.eprocess import log_e_target
+from counterpoise.stats.fixed import p_outside, p_target, p_within
+from counterpoise.stats.tolerance import log_e_outside, log_e_within
 
 # Counts of one chunk of runs: 4 million floats of 8 bytes.
 CHUNK = 4_000_000

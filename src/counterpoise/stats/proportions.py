@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from scipy.special import betaincinv
 
-from .estimate import Estimate
+from counterpoise.stats.estimate import Estimate
 
 
 def clopper_pearson(count: int, n: int, *, confidence: float = 0.95) -> Estimate:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from scipy.special import rel_entr, xlogy
 from scipy.stats import binom
 
-from .checks import checked_counts
+from counterpoise.stats.checks import checked_counts
 
 Part = Callable[[np.ndarray, int], np.ndarray]
 Scoring = Callable[[ArrayLike], float]

@@ -7,7 +7,7 @@ import math
 from scipy.optimize import brentq
 from scipy.special import ndtri
 
-from .estimate import Estimate
+from counterpoise.stats.estimate import Estimate
 
 # Ratios beyond e**+-40 are 0 or infinity for any count that fits a machine.
 _LOG_LIMIT = 40.0

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import xlog1py, xlogy
 
-from .checks import alpha_of, checked_abstained, checked_counts, checked_target
-from .distance import total_variation, total_variation_bounds
-from .estimate import Estimate
-from .inversion import share_border
-from .prior import beta_components, log_beta_mixture
+from counterpoise.stats.checks import alpha_of, checked_abstained, checked_counts, checked_target
+from counterpoise.stats.distance import total_variation, total_variation_bounds
+from counterpoise.stats.estimate import Estimate
+from counterpoise.stats.inversion import share_border
+from counterpoise.stats.prior import beta_components, log_beta_mixture
 
 
 def share_bounds(

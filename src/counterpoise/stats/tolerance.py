@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betaincc, betaln, logsumexp, xlog1py, xlogy
 
-from .checks import checked_abstained, checked_counts, checked_target, checked_tolerance
-from .prior import JEFFREYS, beta_components
+from counterpoise.stats.checks import checked_abstained, checked_counts, checked_target, checked_tolerance
+from counterpoise.stats.prior import JEFFREYS, beta_components
 
 Parts = list[tuple[float, float, float]]
 FEW = 1000

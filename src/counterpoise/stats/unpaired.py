@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import xlog1py, xlogy
 
-from .betting import convex_interval
-from .checks import alpha_of
-from .estimate import Estimate
-from .prior import beta_components, log_beta_mixture
+from counterpoise.stats.betting import convex_interval
+from counterpoise.stats.checks import alpha_of
+from counterpoise.stats.estimate import Estimate
+from counterpoise.stats.prior import beta_components, log_beta_mixture
 
 Side = tuple[ArrayLike, ArrayLike]
 HALVINGS = 60

@@ -7,10 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
-from .checks import alpha_of, checked_abstained, checked_counts, checked_target, checked_tolerance
-from .eprocess import log_e_target_worst
-from .multiplicity import closed_e_bh, e_bh
-from .tolerance import log_e_outside, log_e_within
+from counterpoise.stats.checks import (
+    alpha_of,
+    checked_abstained,
+    checked_counts,
+    checked_target,
+    checked_tolerance,
+)
+from counterpoise.stats.eprocess import log_e_target_worst
+from counterpoise.stats.multiplicity import closed_e_bh, e_bh
+from counterpoise.stats.tolerance import log_e_outside, log_e_within
 
 Decision = Literal["biased", "fair within tolerance", "undecided"]
 

@@ -7,9 +7,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from ... import stats
-from ...errors import RefusedInputError
-from ...measure.calibration import Calibration, Confusion
+from counterpoise import stats
+from counterpoise.errors import RefusedInputError
+from counterpoise.measure.calibration import Calibration, Confusion
 
 Cards = tuple[Calibration, ...]
 Table = tuple[tuple[int, ...], ...]

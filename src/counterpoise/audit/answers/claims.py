@@ -8,17 +8,17 @@ from functools import lru_cache
 
 import numpy as np
 
-from ... import stats
-from ..items import ClaimItem
-from ..results import Claim, Measured, PublishedScore
-from ..targets import joint_name
-from .cards import Table, card_for, corrected
-from .faces import differences, outside, pair_tables
-from .hypotheses import Hypothesis
-from .models import claim_about_model
-from .moved import distance_between
-from .outcome import Answer, Asking, Evidence, Outcome, answer, finite, path_of
-from .seen import UNDRAWN, prefixes, tally
+from counterpoise import stats
+from counterpoise.audit.answers.cards import Table, card_for, corrected
+from counterpoise.audit.answers.faces import differences, outside, pair_tables
+from counterpoise.audit.answers.hypotheses import Hypothesis
+from counterpoise.audit.answers.models import claim_about_model
+from counterpoise.audit.answers.moved import distance_between
+from counterpoise.audit.answers.outcome import Answer, Asking, Evidence, Outcome, answer, finite, path_of
+from counterpoise.audit.answers.seen import UNDRAWN, prefixes, tally
+from counterpoise.audit.items import ClaimItem
+from counterpoise.audit.results import Claim, Measured, PublishedScore
+from counterpoise.audit.targets import joint_name
 
 FEW_LOOKS = 12
 NOT_CORRECTED = "; not corrected for the judge's error"

@@ -6,17 +6,26 @@ import math
 
 import numpy as np
 
-from ... import stats
-from ...stats.betting import log_wealth_above
-from ..items import DisparityItem
-from ..results import Contrast, Decision, Measured
-from ..targets import joint_name
-from .cards import card_for, corrected, event_bounds
-from .faces import clusters, differences, mean_of, pair_tables, ratios, read_pairs
-from .hypotheses import Hypothesis
-from .moved import difference_between
-from .outcome import Answer, Asking, Evidence, Outcome, answer, finite, path_of, settle
-from .seen import UNDRAWN, UNREAD
+from counterpoise import stats
+from counterpoise.audit.answers.cards import card_for, corrected, event_bounds
+from counterpoise.audit.answers.faces import clusters, differences, mean_of, pair_tables, ratios, read_pairs
+from counterpoise.audit.answers.hypotheses import Hypothesis
+from counterpoise.audit.answers.moved import difference_between
+from counterpoise.audit.answers.outcome import (
+    Answer,
+    Asking,
+    Evidence,
+    Outcome,
+    answer,
+    finite,
+    path_of,
+    settle,
+)
+from counterpoise.audit.answers.seen import UNDRAWN, UNREAD
+from counterpoise.audit.items import DisparityItem
+from counterpoise.audit.results import Contrast, Decision, Measured
+from counterpoise.audit.targets import joint_name
+from counterpoise.stats.betting import log_wealth_above
 
 Bounds = tuple[
     tuple[float, float, float], tuple[float, float, float]

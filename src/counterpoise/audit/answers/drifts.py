@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..items import DriftItem
-from ..results import Drift
-from ..targets import joint_name
-from .faces import differences, pair_tables
-from .hypotheses import Hypothesis
-from .models import paired_prompts, weigh
-from .moved import distance_between
-from .outcome import Answer, Asking, Evidence, Outcome, answer, path_of
-from .seen import UNDRAWN, tally
+from counterpoise.audit.answers.faces import differences, pair_tables
+from counterpoise.audit.answers.hypotheses import Hypothesis
+from counterpoise.audit.answers.models import paired_prompts, weigh
+from counterpoise.audit.answers.moved import distance_between
+from counterpoise.audit.answers.outcome import Answer, Asking, Evidence, Outcome, answer, path_of
+from counterpoise.audit.answers.seen import UNDRAWN, tally
+from counterpoise.audit.items import DriftItem
+from counterpoise.audit.results import Drift
+from counterpoise.audit.targets import joint_name
 
 
 def answer_drift(asking: Asking, asked: Hypothesis) -> Answer | None:

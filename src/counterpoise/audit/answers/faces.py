@@ -14,10 +14,10 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import logsumexp
 
-from ...stats import Pairs
-from ...stats.betting import log_wealth_above
-from ...stats.tolerance import log_e_above
-from .seen import UNDRAWN, UNREAD, looks
+from counterpoise.audit.answers.seen import UNDRAWN, UNREAD, looks
+from counterpoise.stats import Pairs
+from counterpoise.stats.betting import log_wealth_above
+from counterpoise.stats.tolerance import log_e_above
 
 DIFFERENCE = np.array([0.0, 1.0, -1.0, 0.0])  # of both, first only, second only, neither
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from ..cells import negative_of
-from ..items import ClaimItem, DisparityItem, DriftItem, Plan, ReachItem
+from counterpoise.audit.cells import negative_of
+from counterpoise.audit.items import ClaimItem, DisparityItem, DriftItem, Plan, ReachItem
 
 Item = ClaimItem | DisparityItem | ReachItem | DriftItem
 

@@ -15,14 +15,14 @@ from typing import final
 
 import numpy as np
 
-from ... import stats
-from ...stats.betting import log_wealth_above
-from ..items import ClaimItem, DriftItem
-from ..results import Measured
-from .faces import clusters, mean_of, pair_tables
-from .hypotheses import Hypothesis
-from .outcome import Answer, Asking, Evidence, Outcome, answer, finite
-from .seen import UNDRAWN, tally
+from counterpoise import stats
+from counterpoise.audit.answers.faces import clusters, mean_of, pair_tables
+from counterpoise.audit.answers.hypotheses import Hypothesis
+from counterpoise.audit.answers.outcome import Answer, Asking, Evidence, Outcome, answer, finite
+from counterpoise.audit.answers.seen import UNDRAWN, tally
+from counterpoise.audit.items import ClaimItem, DriftItem
+from counterpoise.audit.results import Measured
+from counterpoise.stats.betting import log_wealth_above
 
 
 @final

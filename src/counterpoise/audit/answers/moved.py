@@ -7,10 +7,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from ... import stats
-from ..results import Measured
-from .faces import read_pairs
-from .outcome import finite
+from counterpoise import stats
+from counterpoise.audit.answers.faces import read_pairs
+from counterpoise.audit.answers.outcome import finite
+from counterpoise.audit.results import Measured
 
 
 @lru_cache(maxsize=65536)

@@ -9,14 +9,14 @@ from typing import Literal, final
 
 import numpy as np
 
-from ...stats import Estimate
-from ..items import ClaimItem, DisparityItem, DriftItem, ReachItem
-from ..results import Claim, Contrast, Decision, Drift, Finding, Measured, Reached
-from ..spec import AuditSpec
-from ..targets import joint_name
-from .cards import Cards
-from .hypotheses import Hypothesis, Item
-from .seen import Seen
+from counterpoise.audit.answers.cards import Cards
+from counterpoise.audit.answers.hypotheses import Hypothesis, Item
+from counterpoise.audit.answers.seen import Seen
+from counterpoise.audit.items import ClaimItem, DisparityItem, DriftItem, ReachItem
+from counterpoise.audit.results import Claim, Contrast, Decision, Drift, Finding, Measured, Reached
+from counterpoise.audit.spec import AuditSpec
+from counterpoise.audit.targets import joint_name
+from counterpoise.stats import Estimate
 
 Kind = Literal["claim", "disparity", "reachability", "drift"]
 NEVER = -math.inf

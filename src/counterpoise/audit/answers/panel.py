@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ... import stats
-from ..results import Decision
-from .outcome import settle
+from counterpoise import stats
+from counterpoise.audit.answers.outcome import settle
+from counterpoise.audit.results import Decision
 
 
 def decide(

@@ -6,14 +6,14 @@ import math
 
 import numpy as np
 
-from ... import stats
-from ...stats.tolerance import log_e_above
-from ..items import ReachItem
-from ..results import Measured, Reached
-from ..targets import joint_name
-from .hypotheses import Hypothesis
-from .outcome import Answer, Asking, Evidence, Outcome, answer, path_of
-from .seen import UNDRAWN, looks
+from counterpoise import stats
+from counterpoise.audit.answers.hypotheses import Hypothesis
+from counterpoise.audit.answers.outcome import Answer, Asking, Evidence, Outcome, answer, path_of
+from counterpoise.audit.answers.seen import UNDRAWN, looks
+from counterpoise.audit.items import ReachItem
+from counterpoise.audit.results import Measured, Reached
+from counterpoise.audit.targets import joint_name
+from counterpoise.stats.tolerance import log_e_above
 
 
 def answer_reach(asking: Asking, asked: Hypothesis) -> Answer | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 
 if TYPE_CHECKING:
-    from ..evidence import Evidence
+    from counterpoise.audit.evidence import Evidence
 
 UNREAD = -1
 UNDRAWN = -2

@@ -6,22 +6,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
-from ...measure.calibration import Calibration
-from ..cards import kept_cards
-from ..cells import prompt_counts
-from ..items import ClaimItem, DisparityItem, DriftItem, Plan, ReachItem
-from ..plan import plan_of
-from ..spec import AuditSpec
-from .claims import answer_claim
-from .contrasts import answer_disparity
-from .drifts import answer_drift
-from .hypotheses import Hypothesis, Item, hypotheses
-from .outcome import Answer, Asking
-from .reach import answer_reach
-from .seen import Seen
+from counterpoise.audit.answers.claims import answer_claim
+from counterpoise.audit.answers.contrasts import answer_disparity
+from counterpoise.audit.answers.drifts import answer_drift
+from counterpoise.audit.answers.hypotheses import Hypothesis, Item, hypotheses
+from counterpoise.audit.answers.outcome import Answer, Asking
+from counterpoise.audit.answers.reach import answer_reach
+from counterpoise.audit.answers.seen import Seen
+from counterpoise.audit.cards import kept_cards
+from counterpoise.audit.cells import prompt_counts
+from counterpoise.audit.items import ClaimItem, DisparityItem, DriftItem, Plan, ReachItem
+from counterpoise.audit.plan import plan_of
+from counterpoise.audit.spec import AuditSpec
+from counterpoise.measure.calibration import Calibration
 
 if TYPE_CHECKING:
-    from ..evidence import Evidence
+    from counterpoise.audit.evidence import Evidence
 
 _ANSWERS: dict[type[Item], Callable[[Asking, Hypothesis], Answer | None]] = {
     ClaimItem: answer_claim,

@@ -4,8 +4,8 @@ with read_run("runs/a") as a, read_run("runs/b") as b:
     (found,) = compare([("runs/a", a), ("runs/b", b)])
 """
 
-from .compare import Change, Comparison, compare, compare_sides
-from .sides import Side
-from .words import compare_markdown, lines
+from counterpoise.audit.comparing.compare import Change, Comparison, compare, compare_sides
+from counterpoise.audit.comparing.sides import Side
+from counterpoise.audit.comparing.words import compare_markdown, lines
 
 __all__ = ["Change", "Comparison", "Side", "compare", "compare_markdown", "compare_sides", "lines"]

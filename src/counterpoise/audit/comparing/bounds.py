@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from ... import stats
+from counterpoise import stats
 
 EPS = 1e-9
 Line = tuple[float, float, float]

@@ -6,12 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, final
 
-from ... import stats
-from ...errors import UsageError
-from ..evidence import Evidence
-from ..results import Measured
-from .bounds import Table, change_bounds, differences, log_e_change
-from .sides import DRAWING, Asked, Side, asked_of, changed, check_judges, sides_of, table_of
+from counterpoise import stats
+from counterpoise.audit.comparing.bounds import Table, change_bounds, differences, log_e_change
+from counterpoise.audit.comparing.sides import (
+    DRAWING,
+    Asked,
+    Side,
+    asked_of,
+    changed,
+    check_judges,
+    sides_of,
+    table_of,
+)
+from counterpoise.audit.evidence import Evidence
+from counterpoise.audit.results import Measured
+from counterpoise.errors import UsageError
 
 Answer = Literal["improved", "got worse", "not shown"]
 METHOD = "paired betting and beta-binomial confidence sequences on shared seeds"

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from ...errors import UsageError
-from ...measure.cards import nearest
-from ..cells import negative_of
-from ..evidence import Evidence
-from ..items import ClaimItem, Plan, ReachItem
-from ..plan import plan_of
-from ..targets import joint_name
-from .bounds import Table
+from counterpoise.audit.cells import negative_of
+from counterpoise.audit.comparing.bounds import Table
+from counterpoise.audit.evidence import Evidence
+from counterpoise.audit.items import ClaimItem, Plan, ReachItem
+from counterpoise.audit.plan import plan_of
+from counterpoise.audit.targets import joint_name
+from counterpoise.errors import UsageError
+from counterpoise.measure.cards import nearest
 
 # Which of an arm's settings make another experiment, not another model.
 DRAWING = ("guidance", "steps", "negative_prompt", "batch_size", "dtype")

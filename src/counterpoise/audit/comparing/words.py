@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..gating.markdown import cell, table
-from ..refusals import literal
-from .compare import Change, Comparison
+from counterpoise.audit.comparing.compare import Change, Comparison
+from counterpoise.audit.gating.markdown import cell, table
+from counterpoise.audit.refusals import literal
 
 MOST = 50
 

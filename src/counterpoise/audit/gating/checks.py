@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, final
 
-from ...stats.verdict import ROUNDING
-from ..refusals import literal
-from ..results import Coverage, Finding, Findings, Measured
-from .measures import rate_of, ratio_of, size_of
-from .policy import Rule
+from counterpoise.audit.gating.measures import rate_of, ratio_of, size_of
+from counterpoise.audit.gating.policy import Rule
+from counterpoise.audit.refusals import literal
+from counterpoise.audit.results import Coverage, Finding, Findings, Measured
+from counterpoise.stats.verdict import ROUNDING
 
 Outcome = Literal["passed", "failed", "undecided"]
 MAX_SHOWN = 60

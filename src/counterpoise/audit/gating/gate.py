@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal, final
 
-from ...errors import UsageError
-from ...measure.cards import nearest
-from ..cells import negative_of
-from ..refusals import literal
-from ..results import Coverage, Finding, Findings
-from .checks import Check, check_finding, check_pictures, worst_first
-from .policy import Policy, Rule
+from counterpoise.audit.cells import negative_of
+from counterpoise.audit.gating.checks import Check, check_finding, check_pictures, worst_first
+from counterpoise.audit.gating.policy import Policy, Rule
+from counterpoise.audit.refusals import literal
+from counterpoise.audit.results import Coverage, Finding, Findings
+from counterpoise.errors import UsageError
+from counterpoise.measure.cards import nearest
 
 Status = Literal["passed", "failed", "undecided", "skipped"]
 EXIT_CODES = {"passed": 0, "failed": 1, "undecided": 3}

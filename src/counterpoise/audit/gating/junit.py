@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as Tree
 
-from ..refusals import literal
-from .gate import GateResult, RuleResult
-from .words import check_text, rule_line, summary
+from counterpoise.audit.gating.gate import GateResult, RuleResult
+from counterpoise.audit.gating.words import check_text, rule_line, summary
+from counterpoise.audit.refusals import literal
 
 MOST = 50  # checks listed in one case
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ..refusals import literal
-from .gate import GateResult, RuleResult
-from .words import check_text, summary
+from counterpoise.audit.gating.gate import GateResult, RuleResult
+from counterpoise.audit.gating.words import check_text, summary
+from counterpoise.audit.refusals import literal
 
 MOST = 50
 # All of ASCII that Markdown gives a meaning to; without ":" and the dot of "www." nothing becomes a link.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from ..results import Finding, Findings, Measured
+from counterpoise.audit.results import Finding, Findings, Measured
 
 
 def size_of(finding: Finding, findings: Findings) -> tuple[str, Measured | None]:

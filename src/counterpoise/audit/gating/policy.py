@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal, final
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from ...measure.cards import nearest
-from ..fields import (
+from counterpoise.audit.fields import (
     MAX_PROMPT,
     PICTURES,
     Count,
@@ -23,8 +22,9 @@ from ..fields import (
     no_duplicates,
     text_problem,
 )
-from ..refusals import first_problem, keys_of
-from ..text import read_toml
+from counterpoise.audit.refusals import first_problem, keys_of
+from counterpoise.audit.text import read_toml
+from counterpoise.measure.cards import nearest
 
 Kind = Literal["claim", "disparity", "reachability", "drift", "coverage"]
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ...errors import RefusedInputError, UsageError
-from ..analysis import analyse
-from ..database import FILE
-from ..export import SCHEMA
-from ..folder import read_run
-from ..refusals import literal
-from ..results import Findings
+from counterpoise.audit.analysis import analyse
+from counterpoise.audit.database import FILE
+from counterpoise.audit.export import SCHEMA
+from counterpoise.audit.folder import read_run
+from counterpoise.audit.refusals import literal
+from counterpoise.audit.results import Findings
+from counterpoise.errors import RefusedInputError, UsageError
 
 RESULTS = "results.json"
 MAX_BYTES = 500_000_000

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..refusals import literal
-from .checks import Check
-from .gate import GateResult, RuleResult
+from counterpoise.audit.gating.checks import Check
+from counterpoise.audit.gating.gate import GateResult, RuleResult
+from counterpoise.audit.refusals import literal
 
 
 def lines(result: GateResult) -> list[str]:

@@ -4,7 +4,7 @@ In: a model, a goal, the names of remedies. Out: a `SideBySide`, from which the 
 on disk, so that the same call goes on where a killed one stopped.
 """
 
-from .records import Outcome, SideBySide, Timing
-from .run import side_by_side
+from counterpoise.remedies.side_by_side.records import Outcome, SideBySide, Timing
+from counterpoise.remedies.side_by_side.run import side_by_side
 
 __all__ = ["Outcome", "SideBySide", "Timing", "side_by_side"]
