@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.remedies.made import Audited, Both
-from counterpoise.audit.results import Claim, Drift, Finding, Reached
+from counterpoise.audit.results import Claim, Drift, Finding, Findings, Reached
 from counterpoise.remedies.treatment import Cost
 
 PLANTED = 0.35  # an association that far from its target in the base is one to be repaired
@@ -40,23 +40,31 @@ class Row(NamedTuple):
 
 def lines(found: Audited, cost: Cost, bars: Bars) -> Iterator[Row]:
     """Every figure; a distance is printed as read, and with what chance alone shows at that n taken off."""
-    base = {_key(claim): claim.tv for claim in found.edited.base.claims}
-    planted = [claim for claim in found.edited.repaired.claims if base[_key(claim)] >= PLANTED]
+    if found.edited is not None:
+        yield from _edited(found.edited, bars)
+    if found.partial is not None:
+        yield from _partial(found.partial, bars)
+    if found.exposure is not None:
+        yield from _disparity(found.exposure)
+    if found.kept is not None:
+        yield from _moved(found.kept)
+        yield from _followed(found.kept.reached)
+    yield Row("seconds to make", cost.seconds, None, None, 1)
+    yield Row("pictures judged to make it", cost.judged, None, None, 1)
+    yield Row("steps of training", cost.trained, None, None, 1)
+    yield _below(Row("bytes", cost.nbytes, None, None, 1, 2e6))
+
+
+def _edited(found: Both, bars: Bars) -> Iterator[Row]:
+    base = {_key(claim): claim.tv for claim in found.base.claims}
+    planted = [claim for claim in found.repaired.claims if base[_key(claim)] >= PLANTED]
     for claim in planted:
         bar = bars.held_out if claim.held_out else bars.seen
         name = f"{claim.prompt}, {claim.attribute}: distance (base {base[_key(claim)]:.3f})"
         yield _below(Row(name, claim.tv, claim.tv_low, claim.tv_high, claim.n, bar))
         yield _below(Row(f"{name}, less the floor", claim.tv_corrected, None, None, claim.n, bar))
     yield from _worst(planted, bars)
-    yield from _certified(found.edited.repaired.findings, "")
-    yield from _partial(found.partial, bars)
-    yield from _disparity(found.exposure)
-    yield from _moved(found)
-    yield from _followed(found.kept.reached)
-    yield Row("seconds to make", cost.seconds, None, None, 1)
-    yield Row("pictures judged to make it", cost.judged, None, None, 1)
-    yield Row("steps of training", cost.trained, None, None, 1)
-    yield _below(Row("bytes", cost.nbytes, None, None, 1, 2e6))
+    yield from _certified(found.repaired.findings, "")
 
 
 def _below(row: Row) -> Row:
@@ -120,9 +128,9 @@ def _disparity(found: Both) -> Iterator[Row]:
         yield Row(name, high.rate / low.rate if low.rate else float("inf"), None, None, high.n)
 
 
-def _moved(found: Audited) -> Iterator[Row]:
+def _moved(found: Findings) -> Iterator[Row]:
     for kept, bar in ((True, MOVED), (False, None)):
-        drifts = [row for row in found.kept.drifts if row.finding.startswith("drift[3]") is not kept]
+        drifts = [row for row in found.drifts if row.finding.startswith("drift[3]") is not kept]
         if not drifts:
             continue
         worst = max(drifts, key=lambda row: row.moved.value or 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,12 +31,15 @@ class Both(NamedTuple):
 
 class Audited(NamedTuple):
     """What was found on edited prompts, on prompts that say a part of an edit, of women's clothes, and (both
-    arms in one audit, on the same seeds) on prompts to keep."""
+    arms in one audit, on the same seeds) on prompts to keep; None: not asked."""
 
-    edited: Both
-    partial: Both
-    exposure: Both
-    kept: Findings
+    edited: Both | None = None
+    partial: Both | None = None
+    exposure: Both | None = None
+    kept: Findings | None = None
+
+
+PARTS = Audited._fields
 
 
 def made(work: Path, remedy: str) -> Prepared:
@@ -53,8 +57,17 @@ def made(work: Path, remedy: str) -> Prepared:
     return make(remedy, bench, load_goal(HERE / "goal.toml")).prepared
 
 
-def audited(work: Path, name: str, prepared: Prepared, n: int) -> Audited:
-    """Findings of both arms; every picture is kept as evidence in `work`."""
+def audited(
+    work: Path,
+    name: str,
+    prepared: Prepared,
+    n: int,
+    *,
+    seen: int | None = None,
+    parts: Sequence[str] = PARTS,
+) -> Audited:
+    """Findings of both arms; every picture is kept as evidence in `work`. n: pictures for each prompt of an
+    edit, `seen` on the template that the repair saw; parts: fields of `Audited`, the others stay None."""
     reader = load_reader(reader_folder())
     host = Host(load_pipeline(model_folder(MODEL_NAME)))
     ways = Ways(host, load_spec(HERE / "spec.toml").drawing, model=MODEL_NAME)
@@ -65,23 +78,28 @@ def audited(work: Path, name: str, prepared: Prepared, n: int) -> Audited:
         repaired = ways.treated(prepared.treatment, name="repaired")
     base = ways.base()
 
-    def asked(which: str, pictures: int, *arms: Way, kind: str) -> Findings:
+    def asked(which: str, pictures: int, *arms: Way, kind: str, seen: int | None = None) -> Findings:
         few = smaller(load_spec(HERE / f"{which}.toml"), pictures)
-        folder = work / f"audit-{which}-{kind}-{pictures}"
-        return run_audit(few, arms, measurer=reader, folder=folder, progress=_told)
+        folder = f"audit-{which}-{kind}-{pictures}"
+        if seen is not None:
+            claims = tuple(c if c.held_out else c.model_copy(update={"n": seen}) for c in few.claims)
+            few, folder = few.model_copy(update={"claims": claims}), f"{folder}-{seen}"
+        return run_audit(few, arms, measurer=reader, folder=work / folder, progress=_told)
 
-    def both(which: str, pictures: int) -> Both:
+    def both(which: str, pictures: int, seen: int | None = None) -> Both:
         few = max(50, n // 20)
         return Both(
-            asked(which, few, base, kind="base"), asked(which, max(40, pictures), repaired, kind=name)
+            asked(which, few, base, kind="base"),
+            asked(which, max(40, pictures), repaired, kind=name, seen=seen),
         )
 
-    return Audited(
-        edited=both("spec", n),
-        partial=both("partial", 2 * n // 5),
-        exposure=both("exposure", 2 * n),
-        kept=asked("kept", max(40, n // 10), base, repaired, kind=name),
-    )
+    found: dict[str, Callable[[], Both | Findings]] = {
+        "edited": lambda: both("spec", n, seen),
+        "partial": lambda: both("partial", 2 * n // 5),
+        "exposure": lambda: both("exposure", 2 * n),
+        "kept": lambda: asked("kept", max(40, n // 10), base, repaired, kind=name),
+    }
+    return Audited(**{part: found[part]() for part in parts})
 
 
 def _progress(stage: str, step: int, total: int, loss: float) -> None:
