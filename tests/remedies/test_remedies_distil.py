@@ -21,7 +21,7 @@ from counterpoise.remedies.coupling import couple, seeds_in
 from counterpoise.remedies.distil import Method, distil
 from counterpoise.remedies.goal import Goal, load_goal
 from counterpoise.remedies.lessons import KEPT, Library, goal_shares
-from counterpoise.remedies.observing import observe
+from counterpoise.remedies.observing import AUDIT_SEED, observe
 from counterpoise.remedies.repair import repair
 
 GOAL = Goal.model_validate(
@@ -179,6 +179,29 @@ def test_observed_shares_count_what_is_not_read(painter: Painter) -> None:
             return [{"light": Reading(None, 0.0, "unsure")} for _ in images]
 
     assert observe(painter, Silent(), GOAL, counts=[6]) == [[0.0, 0.0]]
+
+
+def test_edits_are_read_in_common_batches_each_from_its_own_pictures(painter: Painter) -> None:
+    first = GOAL.edits[0]
+    two = GOAL.model_copy(update={"edits": (first, first.model_copy(update={"neutral": "a man"}))})
+    judge, seed = Brightness(), AUDIT_SEED + 100_000
+    levels: list[int] = []
+
+    class Counting(Brightness):
+        def __call__(self, images: np.ndarray) -> Sequence[dict[str, Reading]]:
+            levels.append(len(images))
+            return judge(images)
+
+    read = observe(painter, Counting(), two, counts=[5, 6], round_=1)
+    assert levels == [8, 3]  # batches of 8, not one of five and one of six
+    for own, neutral, seeds in (
+        (read[0], "a woman", range(seed, seed + 5)),
+        (read[1], "a man", range(seed + 5, seed + 11)),
+    ):
+        prompts = [two.templates[k % 2].format(neutral) for k in range(len(seeds))]
+        rows = judge(painter(prompts, seeds))
+        bright = sum(row["light"].value == "bright" for row in rows) / len(rows)
+        assert own == pytest.approx([1 - bright, bright])
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,15 @@ def test_costs_add_up() -> None:
     assert both.told == {"p": {"x": 1}, "q": {"x": 1}}
 
 
+@pytest.mark.parametrize("named", ["same+replace", "add+planner+add-deeper"])
+def test_two_models_for_one_picture_are_refused_before_either_is_trained(named: str) -> None:
+    with pytest.raises(
+        UsageError, match="all replace the model, and one picture has room for one"
+    ) as refused:
+        table.names_of(named)
+    assert refused.value.code == "E_REMEDY"
+
+
 @pytest.mark.parametrize(
     ("named", "said"),
     [("planer", "planner"), ("planner+planner", "twice"), ("", "unknown"), ("own:x=much", "FILE=STRENGTH")],

@@ -8,10 +8,10 @@ share.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from counterpoise.diffusion.painter import Painter
-from counterpoise.measure.reading import Measurer
+from counterpoise.measure.reading import Measurer, Reading
 from counterpoise.remedies.correcting import TOGETHER, alike
 from counterpoise.remedies.coupling import SEARCHED, is_in, spread_noise
 from counterpoise.remedies.goal import Edit, Goal
@@ -30,13 +30,13 @@ def observe(
     counts: pictures of each edit. round_: every round has seeds of its own, so that a correction does not fit
     one set of them.
     """
-    found = []
     seed = AUDIT_SEED + 100_000 * round_
-    for edit, n in zip(goal.edits, counts, strict=True):
-        rows = _read(painter, measurer, goal, edit, seeds=range(seed, seed + n))
-        found.append([sum(row) / n for row in rows])
+    asked = []
+    for n in counts:
+        asked.append(range(seed, seed + n))
         seed += n
-    return found
+    read = _read(painter, measurer, goal, asked)
+    return [[sum(row) / n for row in own] for own, n in zip(read, counts, strict=True)]
 
 
 def observe_coupled(
@@ -54,16 +54,17 @@ def observe_coupled(
     Noise is spread evenly over the quantiles that the variants share out, and what is estimated is only how
     far the pictures read differ from those meant (a control variate): share meant + read - meant.
     """
+    noises = [
+        spread_noise(painter, coupling, n, first=AUDIT_SEED + SEARCHED * (1 + len(goal.edits) * round_ + i))
+        for i, (coupling, n) in enumerate(zip(lessons.couplings, counts, strict=True))
+    ]
+    read = _read(painter, measurer, goal, [[seed for seed, _ in noise] for noise in noises])
     found = []
-    for i, edit in enumerate(goal.edits):
-        coupling = lessons.couplings[i]
-        first = AUDIT_SEED + SEARCHED * (1 + len(goal.edits) * round_ + i)
-        noise = spread_noise(painter, coupling, counts[i], first=first)
-        rows = _read(painter, measurer, goal, edit, seeds=[seed for seed, _ in noise])
-        boxes = coupling.boxes(shares[i])
+    for i, (edit, noise) in enumerate(zip(goal.edits, noises, strict=True)):
+        boxes = lessons.couplings[i].boxes(shares[i])
         cells = [edit.cell(variant) for variant in edit.variants]
         own = []
-        for row, cell in zip(rows, cells, strict=True):
+        for row, cell in zip(read[i], cells, strict=True):
             alike = [v for v, other in enumerate(cells) if other == cell]
             meant = [any(is_in(place, boxes[v]) for v in alike) for _, place in noise]
             share = sum(shares[i][v] for v in alike) + (sum(row) - sum(meant)) / len(noise)
@@ -73,14 +74,35 @@ def observe_coupled(
 
 
 def _read(
-    painter: Painter, measurer: Measurer, goal: Goal, edit: Edit, *, seeds: Sequence[int]
-) -> list[list[bool]]:
-    """For each variant, whether each picture of the neutral phrase reads as its cell."""
+    painter: Painter, measurer: Measurer, goal: Goal, asked: Sequence[Sequence[int]]
+) -> list[list[list[bool]]]:
+    """For each edit and variant, whether each picture of the neutral phrase reads as its cell.
+
+    asked: each edit's seeds. Edits share batches: one of a few pictures would be filled up with idle ones.
+    """
     templates = goal.templates
-    prompts = [templates[k % len(templates)].format(edit.neutral) for k in range(len(seeds))]
-    rows = measurer(painter(prompts, seeds))
-    cells = [edit.cell(variant) for variant in edit.variants]
-    return [[all(row[name].value == value for name, value in cell.items()) for row in rows] for cell in cells]
+    cells = [
+        (templates[k % len(templates)].format(edit.neutral), seed)
+        for edit, seeds in zip(goal.edits, asked, strict=True)
+        for k, seed in enumerate(seeds)
+    ]
+    rows: list[Mapping[str, Reading]] = []
+    for start in range(0, len(cells), painter.batch_size):
+        prompts, seeds = zip(*cells[start : start + painter.batch_size], strict=True)
+        rows += measurer(painter(prompts, seeds))
+    left = iter(rows)
+    found = []
+    for edit, own_seeds in zip(goal.edits, asked, strict=True):
+        own = [next(left) for _ in own_seeds]
+        variants = [edit.cell(variant).items() for variant in edit.variants]
+        found.append(
+            [[all(row[name].value == value for name, value in cell) for row in own] for cell in variants]
+        )
+    return found
+
+
+def _is(row: Mapping[str, Reading], cell: Mapping[str, str]) -> bool:
+    return all(row[name].value == value for name, value in cell.items())
 
 
 def pictures(measurer: Measurer, goal: Goal, readings: int) -> list[int]:

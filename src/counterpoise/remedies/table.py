@@ -125,7 +125,8 @@ REMEDIES: Mapping[str, Remedy] = {row.name: row for row in ROWS}
 
 
 def names_of(named: str) -> tuple[str, ...]:
-    """The parts of "a+b"; UsageError E_REMEDY for one that is unknown or named twice."""
+    """The parts of "a+b"; UsageError E_REMEDY for one that is unknown or named twice, or for two that both
+    replace the model or both rewrite prompts, before either is made."""
     parts = tuple(part.strip() for part in named.split("+"))
     for part in parts:
         if part not in REMEDIES and not part.startswith(OWN):
@@ -133,6 +134,13 @@ def names_of(named: str) -> tuple[str, ...]:
             raise UsageError(f"remedy {part!r:.80} is unknown; {nearest(part, known)}", code="E_REMEDY")
         if parts.count(part) > 1:
             raise UsageError(f"remedy {part!r:.80} is named twice; name it once", code="E_REMEDY")
+    for keeps, what in (("model", "replace the model"), ("rewrite", "rewrite prompts")):
+        same = [part for part in parts if part in REMEDIES and REMEDIES[part].keeps == keeps]
+        if len(same) > 1:
+            raise UsageError(
+                f"{', '.join(same)} all {what}, and one picture has room for one; leave the others out",
+                code="E_REMEDY",
+            )
     return parts
 
 
