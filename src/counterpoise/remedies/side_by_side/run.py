@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -102,6 +102,7 @@ def side_by_side(contest: Contest, names: Sequence[str]) -> SideBySide:
 def prepare_all(contest: Contest, names: Sequence[str]) -> tuple[dict[str, Prepared], dict[str, str]]:
     """Each named remedy, made or found made, and the reasons of those that refused. "a+b" joins two."""
     parts = {name: table.names_of(name) for name in names}
+    _check_labels([*parts, *(part for own in parts.values() for part in own)])
     made: dict[str, Prepared] = {}
     refused: dict[str, str] = {}
     for part in dict.fromkeys(part for own in parts.values() for part in own):
@@ -122,11 +123,28 @@ def prepare_all(contest: Contest, names: Sequence[str]) -> tuple[dict[str, Prepa
     return found, refused
 
 
-def folder_name(part: str) -> str:
-    """A remedy's name as that of a folder or an arm: of a user's own adapter its file's stem."""
-    if part.startswith(table.OWN):
-        part = f"own-{table.own_adapter(part.removeprefix(table.OWN))[0].stem}"
-    return re.sub(r"[^A-Za-z0-9._+-]", "-", part)[:60]
+def folder_name(name: str) -> str:
+    """A remedy's name as that of a folder or an arm: of a user's own adapter its file's stem, and its
+    strength where that is not 1."""
+    told = [_own_name(part) if part.startswith(table.OWN) else part for part in name.split("+")]
+    return re.sub(r"[^A-Za-z0-9._+-]", "-", "+".join(told))[:60]
+
+
+def _own_name(part: str) -> str:
+    file, strength = table.own_adapter(part.removeprefix(table.OWN))
+    return f"own-{file.stem}" if strength == 1 else f"own-{file.stem}-{strength:g}"
+
+
+def _check_labels(names: Iterable[str]) -> None:
+    """UsageError E_REMEDY for two remedies whose folders and arms would have one name."""
+    taken: dict[str, str] = {}
+    for name in names:
+        other = taken.setdefault(folder_name(name), name)
+        if other != name:
+            raise UsageError(
+                f"{other!r:.200} and {name!r:.200} would both be called {folder_name(name)}; rename a file",
+                code="E_REMEDY",
+            )
 
 
 def _qualities(
