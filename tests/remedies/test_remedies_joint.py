@@ -126,6 +126,8 @@ class Drawn:
     """A student whose pictures are those that the noise was meant for, but for one cell: where the first
     variant was meant, half of the pictures come out as the fourth."""
 
+    batch_size = 25
+
     def __init__(self, coupling: Coupling, shares: Sequence[float]) -> None:
         self.boxes, self.coupling = coupling.boxes(shares), coupling
 
