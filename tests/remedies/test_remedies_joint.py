@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -15,7 +15,7 @@ import torch
 from counterpoise.diffusion.load import load_pipeline
 from counterpoise.diffusion.painter import Painter
 from counterpoise.errors import UsageError
-from counterpoise.lora import Adapter, DivergedError, Host, LowRank
+from counterpoise.lora import Adapter, DivergedError, Host, LowRank, resize
 from counterpoise.lora.training import Schedule
 from counterpoise.measure.reading import Reading
 from counterpoise.remedies.choose import choose, distance, strengthened
@@ -185,24 +185,56 @@ def test_strength_is_kept_in_alpha() -> None:
     assert half.scale * half.up @ half.down == pytest.approx(0.5 * whole.scale * whole.up @ whole.down)
 
 
-@pytest.mark.parametrize(("loss_at_1", "rank"), [(0.002, 1), (0.05, 2), (0.3, 4)])
-def test_the_smallest_rank_that_repairs_about_as_well_is_chosen(loss_at_1: float, rank: int) -> None:
-    far = {4: 0.02, 2: 0.022, 1: 0.02 + loss_at_1}
-    if loss_at_1 > 0.1:
-        far[2] = 0.2
+SIX = GOAL.model_copy(update={"edits": GOAL.edits * 6})
+LUCK = (0.03, -0.02, 0.0, 0.02, -0.01, -0.02)  # of an edit's reading, in the mean 0
+
+
+def chosen_of(lost: Mapping[str, float], luck: float = 0.0, goal: Goal = SIX) -> tuple[int, float]:
+    """The rank and the strength chosen where "rank-strength" is so far from the targets, luck times LUCK."""
 
     def look(candidate: Adapter, name: str) -> list[list[float]]:
-        own, strength = name.split("-")
-        lost = far[int(own)] + abs(float(strength) - 1.1)
-        return [[0.4 - lost, 0.2, 0.1, 0.3 + lost]]
+        sign = 1 if name == "4-1" else -1
+        own = [lost[name] + sign * luck * one for one in LUCK[: len(goal.edits)]]
+        return [[0.4 - far, 0.2, 0.1, 0.3 + far] for far in own]
 
-    chosen, tried = choose(GOAL, adapter(), look, ranks=(1, 2), strengths=(0.9, 1.1))
+    chosen, tried = choose(goal, adapter(), look, ranks=(1, 2), strengths=(0.9, 1.1))
     kept = chosen.layers["unet.a"]
     assert isinstance(kept, LowRank)
-    assert kept.rank == rank
-    assert [one.strength for one in tried] == [1.0, 0.9, 1.1, 1.1, 1.1]
+    assert [one.rank for one in tried] == [4, 4, 4, 1, 2]
+    at_one = (
+        resize(adapter(), rank=kept.rank).adapter.layers["unet.a"]
+        if kept.rank < 4
+        else adapter().layers["unet.a"]
+    )
+    assert isinstance(at_one, LowRank)
+    return kept.rank, round(kept.alpha / at_one.alpha, 6)
+
+
+@pytest.mark.parametrize(
+    ("lost_by_1", "lost_by_2", "rank"), [(0.002, 0.1, 1), (0.05, 0.002, 2), (0.1, 0.1, 4)]
+)
+def test_the_smallest_rank_that_repairs_about_as_well_is_chosen(
+    lost_by_1: float, lost_by_2: float, rank: int
+) -> None:
+    lost = {"4-1": 0.1, "4-0.9": 0.2, "4-1.1": 0.2, "1-1": 0.1 + lost_by_1, "2-1": 0.1 + lost_by_2}
+    assert chosen_of(lost) == (rank, 1.0)
     with pytest.raises(UsageError, match="above 0"):
-        choose(GOAL, adapter(), look, ranks=(0,), strengths=())
+        choose(GOAL, adapter(), lambda candidate, name: [[0.0] * 4], ranks=(0,), strengths=())
+
+
+def test_a_strength_is_changed_only_where_that_is_nearer_beyond_luck() -> None:
+    at_one = {"4-1": 0.10, "4-0.9": 0.2, "4-1.1": 0.09, "1-1": 0.2, "2-1": 0.2, "1-1.1": 0.2, "2-1.1": 0.2}
+    assert chosen_of(at_one) == (4, 1.1)
+    assert chosen_of(at_one, luck=1.0) == (4, 1.0)
+    assert chosen_of({**at_one, "4-1.1": 0.04}, luck=1.0) == (4, 1.1)
+    one_edit = SIX.model_copy(update={"edits": SIX.edits[:1]})
+    assert chosen_of({**at_one, "4-1.1": 0.0, "1-1": 0.1}, goal=one_edit) == (4, 1.0)
+
+
+def test_a_smaller_rank_must_be_as_near_beyond_luck() -> None:
+    lost = {"4-1": 0.1, "4-0.9": 0.2, "4-1.1": 0.2, "1-1": 0.1, "2-1": 0.1}
+    assert chosen_of(lost) == (1, 1.0)
+    assert chosen_of(lost, luck=1.0) == (4, 1.0)
 
 
 def test_a_training_that_diverges_stops_and_its_last_good_state_can_be_gone_on_from(

@@ -1,7 +1,8 @@
 """Rank and strength of a trained repair, chosen by what an audit of the trained templates reads.
 
 Training gives one adapter at one rank. Cut by singular values it is smaller and may repair as well; at a
-strength a little off 1 it may repair better. Held-out templates are never drawn here.
+strength a little off 1 it may repair better. Both are judged edit by edit against what was trained, and what
+luck would show as well changes nothing. Held-out templates are never drawn here.
 
 Comes in: an adapter, ranks and strengths to try, a look at what an adapter draws. Goes out: the adapter to
 keep, its strength in its alpha, and all that was tried.
@@ -9,6 +10,8 @@ keep, its strength in its alpha, and all that was tried.
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -17,7 +20,8 @@ from counterpoise.errors import UsageError
 from counterpoise.lora import Adapter, LowRank, resize
 from counterpoise.remedies.goal import Edit, Goal
 
-NEAR = 0.003  # a smaller rank is taken where its mean distance is at most this much above the best
+NEAR = 0.01  # a smaller rank may have at most this much more distance in the mean, luck allowed for
+LUCK = 2.0  # standard errors of a mean difference, paired by edits
 
 
 class Tried(NamedTuple):
@@ -51,32 +55,44 @@ Look = Callable[[Adapter, str], Sequence[Sequence[float]]]
 def choose(
     goal: Goal, adapter: Adapter, look: Look, *, ranks: Sequence[int], strengths: Sequence[float]
 ) -> tuple[Adapter, tuple[Tried, ...]]:
-    """The best strength first, then the smallest rank that is about as good at it.
+    """Strength 1 unless another is nearer beyond luck, then the smallest rank that is not farther by NEAR.
 
-    ranks: below the adapter's own, which is always tried, at strength 1 among others. UsageError for a rank
-    or strength that is not above 0.
+    ranks: below the adapter's own, which is always tried, at strength 1 among others. A goal of one edit
+    leaves luck open, so the adapter stays as trained. UsageError for a rank or strength that is not above 0.
     """
     for name, values in (("rank", ranks), ("strength", strengths)):
         bad = [value for value in values if not value > 0]
         if bad:
             raise UsageError(f"{name} {bad[0]!r} to be tried: expected a number above 0", code="E_CHOICE")
     full = max(update.rank for update in _pairs(adapter).values())
-    candidates: dict[tuple[int, float], Adapter] = {}
-    tried: list[Tried] = []
+    seen: dict[tuple[int, float], list[float]] = {}
 
-    def tries(rank: int, strength: float) -> Tried:
-        cut = adapter if rank == full else resize(adapter, rank=rank).adapter
-        candidates[rank, strength] = strengthened(cut, strength)
-        seen = look(candidates[rank, strength], f"{rank}-{strength:g}")
-        far = [distance(edit, own) for edit, own in zip(goal.edits, seen, strict=True)]
-        tried.append(Tried(rank, strength, sum(far) / len(far), max(far)))
-        return tried[-1]
+    def cut(rank: int, strength: float) -> Adapter:
+        return strengthened(adapter if rank == full else resize(adapter, rank=rank).adapter, strength)
 
-    every = dict.fromkeys((1.0, *strengths))
-    best = min((tries(full, strength) for strength in every), key=lambda one: one.mean)
-    smaller = [tries(rank, best.strength) for rank in sorted({r for r in ranks if r < full})]
-    kept = next((one for one in smaller if one.mean <= best.mean + NEAR), best)
-    return candidates[kept.rank, kept.strength], tuple(tried)
+    def tries(rank: int, strength: float) -> None:
+        read = look(cut(rank, strength), f"{rank}-{strength:g}")
+        seen[rank, strength] = [distance(edit, own) for edit, own in zip(goal.edits, read, strict=True)]
+
+    for strength in dict.fromkeys((1.0, *strengths)):
+        tries(full, strength)
+    trained = seen[full, 1.0]
+    nearer = [one for one, far in seen.items() if _at_most(far, trained) < 0]
+    best = min(nearer, key=lambda one: sum(seen[one]), default=(full, 1.0))
+    smaller = sorted({rank for rank in ranks if rank < full})
+    for rank in smaller:
+        tries(rank, best[1])
+    kept = next((rank for rank in smaller if _at_most(seen[rank, best[1]], seen[best]) <= NEAR), full)
+    tried = tuple(Tried(*one, sum(far) / len(far), max(far)) for one, far in seen.items())
+    return cut(kept, best[1]), tried
+
+
+def _at_most(far: Sequence[float], than: Sequence[float]) -> float:
+    """How much farther one reading of the edits is than another in the mean, at most: luck added."""
+    apart = [a - b for a, b in zip(far, than, strict=True)]
+    if len(apart) < 2:
+        return math.inf
+    return statistics.fmean(apart) + LUCK * statistics.stdev(apart) / len(apart) ** 0.5
 
 
 def strengthened(adapter: Adapter, strength: float) -> Adapter:
