@@ -191,26 +191,30 @@ class Found(NamedTuple):
     quantiles: tuple[float, ...]
 
 
-Wanted = Mapping[int, tuple[Box, set[int]]]
-"""Variant -> its box, and which of the box's parts a seed is wanted for."""
+class Wanted(NamedTuple):
+    """A box, how many intervals each of its levels is cut into, and the parts that a seed is wanted for."""
+
+    box: Box
+    sides: tuple[int, ...]
+    parts: frozenset[int]
 
 
 def seeds_in(
-    painter: Painter, coupling: Coupling, wanted: Wanted, *, sides: Sequence[int], first: int
+    painter: Painter, coupling: Coupling, wanted: Mapping[int, Wanted], *, first: int
 ) -> dict[int, dict[int, Found]]:
-    """For every variant and each wanted part of its box, cut into `sides`, the first seed from `first` on.
+    """For every variant and each wanted part of its box the first seed from `first` on.
 
     After SEARCHED seeds what was found is returned: a share near nothing has next to no noise.
     """
-    left = {variant: set(numbers) for variant, (_, numbers) in wanted.items() if numbers}
+    left = {variant: set(own.parts) for variant, own in wanted.items() if own.parts}
     found: dict[int, dict[int, Found]] = {variant: {} for variant in wanted}
     for start in range(first, first + SEARCHED, _BLOCK):
         if not left:
             break
         seeds = range(start, start + _BLOCK)
         for seed, u in zip(seeds, coupling.quantiles(painter.noise(seeds)).tolist(), strict=True):
-            for variant in [v for v in left if is_in(u, wanted[v][0])]:
-                part = part_of(u, wanted[variant][0], sides)
+            for variant in [v for v in left if is_in(u, wanted[v].box)]:
+                part = part_of(u, wanted[variant].box, wanted[variant].sides)
                 if part in left[variant]:
                     found[variant][part] = Found(seed, tuple(u))
                     left[variant].discard(part)
@@ -253,5 +257,10 @@ def part_of(quantiles: Sequence[float], box: Box, sides: Sequence[int]) -> int:
 def spread_noise(painter: Painter, coupling: Coupling, count: int, *, first: int) -> list[Found]:
     """At most `count` seeds from `first` on, one in each equal part of all quantiles, by seed."""
     sides = grid(count, [len(order) - 1 for order in coupling.orders])
-    wanted = {0: (coupling.whole, set(range(prod(sides))))}
-    return sorted(seeds_in(painter, coupling, wanted, sides=sides, first=first)[0].values())
+    return sorted(spread(painter, coupling, sides, first=first).values())
+
+
+def spread(painter: Painter, coupling: Coupling, sides: tuple[int, ...], *, first: int) -> dict[int, Found]:
+    """The first seed from `first` on in each part of all quantiles, cut into `sides`."""
+    wanted = Wanted(coupling.whole, sides, frozenset(range(prod(sides))))
+    return seeds_in(painter, coupling, {0: wanted}, first=first)[0]

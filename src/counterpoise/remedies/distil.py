@@ -24,6 +24,7 @@ from counterpoise.lora.training import Schedule, minimise
 from counterpoise.remedies.coupling import PROBES
 from counterpoise.remedies.goal import Goal
 from counterpoise.remedies.lessons import KEPT, Lessons, Shares, StageProgress
+from counterpoise.remedies.sampling import Asked
 
 TARGETS = (
     "unet.*.to_q",
@@ -170,7 +171,6 @@ class Questions:
         shares = [method.neutral, method.explicit, method.kept_share]
         counts = [round(batch * share) for share in shares]
         self.counts = [*counts, max(0, batch - sum(counts))]
-        self.early = torch.linspace(1.0, LATE, len(self.ways.timesteps))
         self.taught = weights
         # A variant that another edit changes is not held where it was.
         edited = {row.neutral for row in lessons.rows if row.edit != KEPT}
@@ -178,22 +178,19 @@ class Questions:
         self.own_words = free if free.any() else weights
         kept = torch.tensor([float(row.edit == KEPT) for row in lessons.rows])
         self.kept = kept if kept.any() else weights
+        early = torch.linspace(1.0, LATE, len(self.ways.timesteps))
+        groups = [(row.edit, row.variant) for row in lessons.rows]
+        lots = [Asked(one, early, groups) for one in (self.taught, self.own_words, self.kept)]
+        self.asked = (*lots, lots[0])
         with torch.no_grad():
             self.neutral = painter.embed([row.neutral for row in lessons.rows])
             self.own = painter.embed([row.explicit for row in lessons.rows])
             self.negative = painter.embed([painter.negative_prompt])[0]
 
     def __call__(self, step: torch.Generator) -> tuple[torch.Tensor, ...]:
-        rows = torch.cat(
-            [
-                systematic(weights, count, step)
-                for weights, count in zip(
-                    (self.taught, self.own_words, self.kept, self.taught), self.counts, strict=True
-                )
-            ]
-        )
+        drawn = [ask(count, step) for ask, count in zip(self.asked, self.counts, strict=True)]
+        rows, at = torch.cat([row for row, _ in drawn]), torch.cat([at for _, at in drawn])
         kind = torch.repeat_interleave(torch.arange(len(self.counts)), torch.tensor(self.counts))
-        at = torch.multinomial(self.early, len(rows), replacement=True, generator=step)
         hidden = torch.where((kind == 0)[:, None, None], self.neutral[rows], self.own[rows])
         hidden = torch.where((kind == 3)[:, None, None], self.negative, hidden)
         said = torch.where(
@@ -202,17 +199,3 @@ class Questions:
             self.ways.conditional[rows, at],
         )
         return self.ways.noisy[rows, at].float(), self.ways.timesteps[at], hidden, said.float()
-
-
-def systematic(weights: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
-    """`count` row numbers in proportion to weights, each within one of its expected number.
-
-    One random offset a call (systematic sampling): with neighbouring rows alike, every batch holds the
-    mixture almost exactly, where independent draws would teach its own luck.
-    """
-    if not count:
-        return torch.zeros(0, dtype=torch.int64)
-    ends = weights.double().cumsum(0)
-    offset = torch.rand((), generator=generator, dtype=torch.float64)
-    points = (torch.arange(count, dtype=torch.float64) + offset) * (ends[-1] / count)
-    return torch.searchsorted(ends, points, right=True).clamp(max=len(weights) - 1)

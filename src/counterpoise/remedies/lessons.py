@@ -6,10 +6,10 @@ shares give some noise to another variant. Recorded ways are kept on disk and fo
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import NamedTuple, final
 
@@ -25,6 +25,7 @@ from counterpoise.remedies.coupling import (
     Box,
     Coupling,
     Probed,
+    Wanted,
     couple,
     couple_cells,
     grid,
@@ -33,6 +34,7 @@ from counterpoise.remedies.coupling import (
     mean_ends,
     part_of,
     seeds_in,
+    spread,
 )
 from counterpoise.remedies.goal import Edit, Goal
 from counterpoise.remedies.neighbours import neighbours
@@ -40,6 +42,8 @@ from counterpoise.remedies.neighbours import neighbours
 StageProgress = Callable[[str, int, int, float], None]
 Shares = Sequence[Sequence[float]]
 KEPT = -1
+FINE = 0.05  # of an edit's rarest share: a part of the quantiles may be so large ...
+MOST = 4  # ... if that does not take more than so many times the lessons
 
 
 class Row(NamedTuple):
@@ -99,10 +103,10 @@ class Library:
     """Records lessons into `cache`.
 
     ways: drawings an edit, over its templates and variants; each variant gets the same number, so that a
-    small share is learnt from as many pictures as a large one. kept: drawings, in all, of the phrases to
-    keep and of the variants' own. seed: of the first. neighbours: further drawings to keep, of the prompts
-    next to those that are edited. probes: pictures of each variant that an edit's
-    own direction is found from.
+    small share is learnt from as many pictures as a large one; beside a rare one the other gets more. kept:
+    drawings, in all, of the phrases to keep and of the variants' own. seed: of the first. neighbours: further
+    drawings to keep, of the prompts next to those that are edited. probes: pictures of each variant that an
+    edit's own direction is found from.
     """
 
     painter: Painter
@@ -171,11 +175,9 @@ class Library:
         asked: list[tuple[str, int]] = []
         each = self.kept // (2 * len(edits))
         for e, (edit, coupling) in enumerate(zip(edits, couplings, strict=True)):
-            parts = max(1, each // len(edit.variants))
-            sides = _even(parts, coupling)
-            wanted = {0: (coupling.whole, set(range(prod(sides))))}
             first = self.seed + SEARCHED * (1 + len(edits) + e)
-            found = seeds_in(self.painter, coupling, wanted, sides=sides, first=first)[0]
+            sides = _even(max(1, each // len(edit.variants)), coupling)
+            found = spread(self.painter, coupling, sides, first=first)
             for v, variant in enumerate(edit.variants):
                 if variant.phrase in edited:
                     continue
@@ -197,17 +199,28 @@ class Library:
         """A row for every part of a variant's quantiles that none of the known rows lies in."""
         rows: list[Row] = []
         for e, (edit, coupling) in enumerate(zip(self.goal.edits, couplings, strict=True)):
-            sides = _even(-(-self.ways // len(edit.variants)), coupling)
             wanted = {}
             for v, box in coupling.boxes(shares[e]).items():
                 mine = [row.quantiles for row in known if (row.edit, row.variant) == (e, v)]
+                sides = self._sides(coupling, shares[e], v)
                 filled = {part_of(u, box, sides) for u in mine if is_in(u, box)}
-                wanted[v] = (box, set(range(prod(sides))) - filled)
-            first = self.seed + SEARCHED * (1 + e)
-            found = seeds_in(self.painter, coupling, wanted, sides=sides, first=first)
+                wanted[v] = Wanted(box, sides, frozenset(range(math.prod(sides))) - filled)
+            found = seeds_in(self.painter, coupling, wanted, first=self.seed + SEARCHED * (1 + e))
             for v, own in found.items():
                 rows += [self._row(edit, e, v, i=i, place=own[i]) for i in sorted(own)]
         return rows
+
+    def _sides(self, coupling: Coupling, shares: Sequence[float], variant: int) -> tuple[int, ...]:
+        """How finely a variant's quantiles are cut: variants alike, but beside a rare one the others more so.
+
+        The student finds where one variant ends and the next begins no more exactly than its lessons lie
+        apart: a part of .9 / 55 moves a rate of .1 by as much as a sixth of it.
+        """
+        parts = -(-self.ways // len(shares))
+        if len(coupling.orders) == 1:
+            fine = math.ceil(shares[variant] / (FINE * max(min(shares), 1e-9)))
+            parts = max(parts, min(fine, MOST * parts))
+        return _even(parts, coupling)
 
     def _row(self, edit: Edit, e: int, v: int, *, i: int, place: tuple[int, tuple[float, ...]]) -> Row:
         seed, quantiles = place
