@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from counterpoise.measure.reading import Measurer
-from counterpoise.remedies.correcting import alike, believed, corrected, corrected_together
+from counterpoise.remedies.correcting import TOGETHER, alike, believed, corrected, corrected_together
 from counterpoise.remedies.goal import Goal
 from counterpoise.remedies.lessons import goal_shares
 from counterpoise.remedies.observing import RARE, RAREST, pictures
@@ -121,3 +121,20 @@ def test_a_rare_value_is_expected_often_enough_together_with_edits_alike() -> No
     assert read_of(6, 0.25) == [8 * RARE * 4 / 2] * 6
     assert read_of(60, 0.25) == [8 * 3] * 60  # never below what each of its cells is read for
     assert read_of(1, 1e-6) == [round(8 * RARE / RAREST)]
+
+
+def test_where_groups_are_compared_by_a_rate_each_is_read_more_often() -> None:
+    class Judge:
+        attributes = {"light": ("dim", "bright")}  # noqa: RUF012
+
+    def read_of(count: int, rare: float) -> list[int]:
+        shares = {"dim": rare, "bright": 1 - rare}
+        variants = [{"phrase": f"a {v} one", "reads": {"light": v}, "share": s} for v, s in shares.items()]
+        edit = {"attribute": "light", "variants": variants}
+        edits = [{**edit, "neutral": f"subject {i}"} for i in range(count)]
+        goal = Goal.model_validate({"templates": ["{}"], "edit": edits})
+        return pictures(cast(Measurer, Judge()), goal, 8, rated=900)
+
+    assert read_of(TOGETHER, 0.1) == [900] * TOGETHER
+    assert read_of(TOGETHER, 0.5) == [16] * TOGETHER  # no rate
+    assert read_of(TOGETHER - 1, 0.1) == [16] * (TOGETHER - 1)  # no groups

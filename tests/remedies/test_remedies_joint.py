@@ -23,7 +23,7 @@ from counterpoise.remedies.coupling import Coupling, is_in
 from counterpoise.remedies.distil import Method, Questions, suited
 from counterpoise.remedies.goal import Goal
 from counterpoise.remedies.lessons import KEPT, Lessons, Library, goal_shares
-from counterpoise.remedies.observing import observe_coupled
+from counterpoise.remedies.observing import COMMON, observe_coupled
 from counterpoise.remedies.repair import repair
 
 VARIANTS = [
@@ -150,11 +150,37 @@ class Drawn:
         return pictures
 
 
-def test_shares_are_read_as_they_are_from_few_pictures() -> None:
-    shape = (2, 4, 4)
+def own_coupling() -> Coupling:
     directions = torch.linalg.qr(torch.randn(32, 2, generator=torch.Generator().manual_seed(1)).double())[0].T
     classes = ((0, 0), (0, 1), (1, 0), (1, 1))
-    coupling = Coupling(directions.reshape(2, *shape), classes, ((0, 1), (0, 1)))
+    return Coupling(directions.reshape(2, 2, 4, 4), classes, ((0, 1), (0, 1)))
+
+
+@pytest.mark.parametrize(("count", "kinds"), [(COMMON, 1), (COMMON // 2, 3)])
+def test_edits_of_the_same_cells_see_the_same_noise_where_each_is_read_often(count: int, kinds: int) -> None:
+    coupling, shares = own_coupling(), goal_shares(GOAL)
+    seen: list[int] = []
+
+    class Watched(Drawn):
+        def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
+            seen.extend(seeds)
+            return super().__call__(prompts, seeds)
+
+    three = GOAL.model_copy(update={"edits": GOAL.edits * 3})
+    observe_coupled(
+        cast(Painter, Watched(coupling, shares[0])),
+        Judge(),
+        three,
+        counts=[count] * 3,
+        lessons=Lessons((coupling,) * 3, None, ()),  # type: ignore[arg-type]
+        shares=shares * 3,
+    )
+    each = len(seen) // 3
+    assert len({tuple(seen[i * each : (i + 1) * each]) for i in range(3)}) == kinds
+
+
+def test_shares_are_read_as_they_are_from_few_pictures() -> None:
+    coupling = own_coupling()
     shares = goal_shares(GOAL)
     lessons = Lessons((coupling,), None, ())  # type: ignore[arg-type]
     student = cast(Painter, Drawn(coupling, shares[0]))

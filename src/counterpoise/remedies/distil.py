@@ -58,7 +58,8 @@ class Method:
     corrections read noise that is spread over the variants' quantiles, which is sharper than noise by lot.
     recheck: whether the last training is read as well, and only as much of it kept as leads nearest to the
     targets. refinements: how often what was kept is read anew, corrected once more by a training on the
-    schedule `finer`, and of that again as much kept.
+    schedule `finer`, and of that again as much kept. rated: the least number of pictures in such a reading
+    where groups are compared by the rate of a rare value (`observing.pictures`).
     ranks, strengths: which others to try when all is trained, judged on the trained templates (`choose`).
     """
 
@@ -80,6 +81,7 @@ class Method:
     recheck: bool = False
     refinements: int = 0
     finer: Schedule = LATER
+    rated: int = 0
     ranks: tuple[int, ...] = ()
     strengths: tuple[float, ...] = ()
 
@@ -111,6 +113,7 @@ def suited(goal: Goal) -> Method:
         recheck=True,
         refinements=1,
         finer=replace(later, lr=4e-4),
+        rated=900,
         ranks=(8, 16),
         strengths=(0.9, 1.1),
     )

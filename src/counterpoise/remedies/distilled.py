@@ -34,6 +34,9 @@ def effort(bench: Bench, goal: Goal) -> Effort:
     last = method.recheck + 2 * method.refinements
     rounds = [*range(1, method.corrections + 1), *[max(1, method.corrections)] * last]
     read = sum(sum(pictures(bench.measurer, goal, method.readings * times)) for times in rounds)
+    most = method.readings * max(1, method.corrections)
+    rated = pictures(bench.measurer, goal, most, rated=method.rated)
+    read += method.refinements * (sum(rated) - sum(pictures(bench.measurer, goal, most)))
     latents = bench.painter.noise([0]).numel()
     return Effort(
         drawn=method.probes * variants + 2 * ways + read,

@@ -20,6 +20,8 @@ from counterpoise.remedies.lessons import Lessons, Shares
 AUDIT_SEED = 5_000_000
 RARE = 5  # times the readings of a cell: pictures that an edit's rarest value is expected in, at the least
 RAREST = 0.02  # a rarer value is read as often as one of this share
+RATE = 0.2  # a value of at most this share is a rate, which groups are compared by
+COMMON = 600  # pictures: edits of the same cells that are read so often see the same noise
 
 
 def observe(
@@ -52,11 +54,14 @@ def observe_coupled(
     """As `observe`, and sharper, since it is known which variant each noise was meant for.
 
     Noise is spread evenly over the quantiles that the variants share out, and what is estimated is only how
-    far the pictures read differ from those meant (a control variate): share meant + read - meant.
+    far the pictures read differ from those meant (a control variate): share meant + read - meant. Edits of
+    the same cells that are read from COMMON pictures or more see the same noise: how they differ is then read
+    with half the error, and the mean of all of them, which that makes less sure, is sure enough.
     """
+    seeds = _first_seeds(goal, counts, round_)
     noises = [
-        spread_noise(painter, coupling, n, first=AUDIT_SEED + SEARCHED * (1 + len(goal.edits) * round_ + i))
-        for i, (coupling, n) in enumerate(zip(lessons.couplings, counts, strict=True))
+        spread_noise(painter, coupling, n, first=first)
+        for coupling, n, first in zip(lessons.couplings, counts, seeds, strict=True)
     ]
     read = _read(painter, measurer, goal, [[seed for seed, _ in noise] for noise in noises])
     found = []
@@ -65,12 +70,19 @@ def observe_coupled(
         cells = [edit.cell(variant) for variant in edit.variants]
         own = []
         for row, cell in zip(read[i], cells, strict=True):
-            alike = [v for v, other in enumerate(cells) if other == cell]
-            meant = [any(is_in(place, boxes[v]) for v in alike) for _, place in noise]
-            share = sum(shares[i][v] for v in alike) + (sum(row) - sum(meant)) / len(noise)
+            same = [v for v, other in enumerate(cells) if other == cell]
+            meant = [any(is_in(place, boxes[v]) for v in same) for _, place in noise]
+            share = sum(shares[i][v] for v in same) + (sum(row) - sum(meant)) / len(noise)
             own.append(min(1.0, max(0.0, share)))
         found.append(own)
     return found
+
+
+def _first_seeds(goal: Goal, counts: Sequence[int], round_: int) -> list[int]:
+    """Where each edit's search for noise begins: edits that are to see the same begin alike."""
+    first_of = {i: members[0] for members in alike(goal) for i in members if counts[i] >= COMMON}
+    numbers = [len(goal.edits) * round_ + first_of.get(i, i) for i in range(len(counts))]
+    return [AUDIT_SEED + SEARCHED * (1 + number) for number in numbers]
 
 
 def _read(
@@ -105,17 +117,29 @@ def _is(row: Mapping[str, Reading], cell: Mapping[str, str]) -> bool:
     return all(row[name].value == value for name, value in cell.items())
 
 
-def pictures(measurer: Measurer, goal: Goal, readings: int) -> list[int]:
+def pictures(measurer: Measurer, goal: Goal, readings: int, *, rated: int = 0) -> list[int]:
     """How many pictures each edit is read from: `readings` for each cell, and not too few for a rare value,
-    which edits of the same cells, corrected together, are read for together."""
-    together = {i: len(members) for members in alike(goal) for i in members}
-    return [_pictures(measurer, edit, readings, together[i]) for i, edit in enumerate(goal.edits)]
+    which edits of the same cells, corrected together, are read for together. rated: at the least, where
+    groups are compared by the rate of a rare value."""
+    found = {}
+    for members in alike(goal):
+        for i in members:
+            own = _pictures(measurer, goal.edits[i], readings, len(members))
+            found[i] = max(own, rated) if _is_rate(goal.edits[i], len(members)) else own
+    return [found[i] for i in range(len(goal.edits))]
+
+
+def _is_rate(edit: Edit, together: int) -> bool:
+    return together >= TOGETHER and len(edit.attributes) == 1 and _rarest(edit) <= RATE
+
+
+def _rarest(edit: Edit) -> float:
+    return min((share for name in edit.claimed for share in edit.target(name).values()), default=1.0)
 
 
 def _pictures(measurer: Measurer, edit: Edit, readings: int, together: int) -> int:
     if not edit.is_joint:
         return readings * len(measurer.attributes[edit.attributes[0]])
-    rarest = min((share for name in edit.claimed for share in edit.target(name).values()), default=1.0)
     cells = {tuple(edit.cell(variant).items()) for variant in edit.variants}
-    wanted = RARE * readings / max(RAREST, rarest) / max(1.0, together / TOGETHER)
+    wanted = RARE * readings / max(RAREST, _rarest(edit)) / max(1.0, together / TOGETHER)
     return max(round(wanted), readings * len(cells))

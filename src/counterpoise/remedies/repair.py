@@ -83,7 +83,8 @@ def repair(
         last_kept, student = course.nearest(before, seen, student, "read-last", readings=most, round_=rounds)
         rounds += 1
     for i in range(method.refinements):
-        seen = course.read(student, f"read-fine-{i}", readings=most, round_=rounds)
+        name = f"read-fine-{i}"
+        seen = course.read(student, name, readings=most, round_=rounds, rated=method.rated)
         finer = course.corrected(student, seen, round_=method.corrections + i, schedule=method.finer)
         name, rounds = f"read-finer-{i}", rounds + 2
         last_kept, student = course.nearest(student, seen, finer, name, readings=most, round_=rounds - 1)
@@ -175,9 +176,9 @@ class _Course:
 
         return choose(some, student.adapter, tries, ranks=method.ranks, strengths=method.strengths)
 
-    def read(self, student: Student, name: str, *, readings: int, round_: int) -> Read:
+    def read(self, student: Student, name: str, *, readings: int, round_: int, rated: int = 0) -> Read:
         """What the student draws of all edits, on seeds of that round."""
-        counts = pictures(self.measurer, self.goal, readings)
+        counts = pictures(self.measurer, self.goal, readings, rated=rated)
         return Read(self._look(student, name, goal=self.goal, counts=counts, round_=round_), counts)
 
     def _look(
