@@ -113,10 +113,6 @@ def _read(
     return found
 
 
-def _is(row: Mapping[str, Reading], cell: Mapping[str, str]) -> bool:
-    return all(row[name].value == value for name, value in cell.items())
-
-
 def pictures(measurer: Measurer, goal: Goal, readings: int, *, rated: int = 0) -> list[int]:
     """How many pictures each edit is read from: `readings` for each cell, and not too few for a rare value,
     which edits of the same cells, corrected together, are read for together. rated: at the least, where
