@@ -11,7 +11,7 @@ from counterpoise.measure.reading import Measurer
 from counterpoise.remedies.correcting import TOGETHER, alike, believed, corrected, corrected_together
 from counterpoise.remedies.goal import Goal
 from counterpoise.remedies.lessons import goal_shares
-from counterpoise.remedies.observing import RARE, RAREST, pictures
+from counterpoise.remedies.observing import RARE, RAREST, pictures, rates
 
 JOBS = [f"job {i}" for i in range(12)]
 GOAL = Goal.model_validate(
@@ -123,18 +123,19 @@ def test_a_rare_value_is_expected_often_enough_together_with_edits_alike() -> No
     assert read_of(1, 1e-6) == [round(8 * RARE / RAREST)]
 
 
-def test_where_groups_are_compared_by_a_rate_each_is_read_more_often() -> None:
-    class Judge:
-        attributes = {"light": ("dim", "bright")}  # noqa: RUF012
-
-    def read_of(count: int, rare: float) -> list[int]:
-        shares = {"dim": rare, "bright": 1 - rare}
-        variants = [{"phrase": f"a {v} one", "reads": {"light": v}, "share": s} for v, s in shares.items()]
+def test_groups_are_compared_by_the_rate_of_a_value_that_is_to_be_rare() -> None:
+    def rated(count: int, *shares: float) -> list[int]:
+        variants = [
+            {"phrase": f"a {v} one", "reads": {"light": str(v)}, "share": s} for v, s in enumerate(shares)
+        ]
         edit = {"attribute": "light", "variants": variants}
         edits = [{**edit, "neutral": f"subject {i}"} for i in range(count)]
-        goal = Goal.model_validate({"templates": ["{}"], "edit": edits})
-        return pictures(cast(Measurer, Judge()), goal, 8, rated=900)
+        alone = {**edit, "neutral": "alone", "variants": [{**v, "share": 0.5} for v in variants[:2]]}
+        return rates(Goal.model_validate({"templates": ["{}"], "edit": [alone, *edits]}))
 
-    assert read_of(TOGETHER, 0.1) == [900] * TOGETHER
-    assert read_of(TOGETHER, 0.5) == [16] * TOGETHER  # no rate
-    assert read_of(TOGETHER - 1, 0.1) == [16] * (TOGETHER - 1)  # no groups
+    assert rated(TOGETHER, 0.1, 0.9) == [1 + i for i in range(TOGETHER)]
+    assert rated(TOGETHER, 0.25, 0.75) == [1 + i for i in range(TOGETHER)]
+    assert rated(TOGETHER, 0.3, 0.7) == []
+    assert rated(TOGETHER, *[0.2] * 5) == []  # as rare as the others
+    assert rated(TOGETHER - 1, 0.1, 0.9) == []  # no groups
+    assert rates(GOAL) == []  # jobs by two attributes at once

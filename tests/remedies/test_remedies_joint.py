@@ -22,7 +22,7 @@ from counterpoise.remedies.choose import choose, distance, strengthened
 from counterpoise.remedies.coupling import Coupling, is_in
 from counterpoise.remedies.distil import Method, Questions, suited
 from counterpoise.remedies.goal import Goal
-from counterpoise.remedies.lessons import KEPT, Lessons, Library, goal_shares
+from counterpoise.remedies.lessons import KEPT, Lessons, Library, Stress, goal_shares
 from counterpoise.remedies.observing import COMMON, observe_coupled
 from counterpoise.remedies.repair import repair
 
@@ -347,6 +347,65 @@ def test_what_was_kept_is_read_anew_corrected_and_never_led_away_from_the_target
     assert moved.shares[0][0] < coarse.shares[0][0]
     assert moved.losses[-1][0] == coarse.losses[-1][0] + method.finer.steps
     assert moved.pictures_judged > coarse.pictures_judged
+
+
+def rated_goal() -> Goal:
+    """Three subjects that are to be bright in a quarter of their pictures, and one whose light is even."""
+
+    def edit(neutral: str, share: float) -> dict[str, object]:
+        pairs = (("a man", "bright", share), ("a portrait", "dim", 1 - share))
+        variants = [{"phrase": phrase, "reads": {"light": light}, "share": s} for phrase, light, s in pairs]
+        return {"neutral": neutral, "attribute": ["light"], "variants": variants}
+
+    edits = [edit("a woman", 0.5), *(edit(f"a woman of {i}", 0.25) for i in range(3))]
+    return Goal.model_validate({"templates": ["a {}"], "edit": edits})
+
+
+RATES = replace(METHOD, corrections=0, recheck=False, refinements=0, rates=2, rated=8, ranks=(), strengths=())
+
+
+def test_stressed_edits_are_asked_their_share_of_the_lessons_and_never_less_than_before(
+    painter: Painter, tmp_path: Path
+) -> None:
+    goal = rated_goal()
+    lessons, shares = (
+        Library(painter, goal, 8, 4, 1_000_000, tmp_path).first(goal_shares(goal)),
+        goal_shares(goal),
+    )
+    plain = lessons.weights(shares)
+    mine = torch.tensor([row.edit in {1, 2, 3} for row in lessons.rows])
+    assert plain[mine].sum() / plain.sum() == pytest.approx(0.75)
+    stressed = lessons.weights(shares, Stress(frozenset({1, 2, 3}), 0.9))
+    assert stressed[mine].sum() / stressed.sum() == pytest.approx(0.9)
+    assert torch.equal(stressed[~mine], plain[~mine])
+    assert torch.allclose(stressed[mine] / stressed[mine].sum(), plain[mine] / plain[mine].sum())
+    assert torch.equal(lessons.weights(shares, Stress(frozenset({1, 2, 3}), 0.5)), plain)
+    assert torch.equal(lessons.weights(shares, Stress(frozenset(range(4)), 0.5)), plain)
+
+
+def test_rates_are_taught_anew_corrected_and_led_away_from_their_targets_by_no_training(
+    painter: Painter, tmp_path: Path
+) -> None:
+    goal = rated_goal()
+    before = repair(painter, Judge(), goal, replace(RATES, rates=0), work=tmp_path)
+    once = repair(painter, Judge(), goal, replace(RATES, rates=1), work=tmp_path)
+    assert once.shares == goal_shares(goal)
+    assert once.losses[-1][0] == before.losses[-1][0] + RATES.finer.steps
+    assert once.pictures_judged == before.pictures_judged + 3 * 8
+    assert once.adapter.layers != before.adapter.layers
+
+    def reads(name: str, rate: float) -> None:
+        (tmp_path / f"read-rates-{name}.json").write_text(json.dumps([[rate, 1 - rate]] * 3))
+
+    reads("0", 0.35)
+    reads("1", 0.25)
+    reached = repair(painter, Judge(), goal, RATES, work=tmp_path)
+    assert reached.shares[0] == [0.5, 0.5]
+    assert all(own[0] < 0.2 for own in reached.shares[1:])
+    reads("1", 0.45)
+    away = repair(painter, Judge(), goal, RATES, work=tmp_path)
+    assert away.adapter.layers == once.adapter.layers
+    assert away.shares == once.shares
 
 
 def test_a_method_grows_with_its_goal() -> None:

@@ -23,7 +23,7 @@ from counterpoise.lora import Adapter, trainable
 from counterpoise.lora.training import Schedule, minimise
 from counterpoise.remedies.coupling import PROBES
 from counterpoise.remedies.goal import Goal
-from counterpoise.remedies.lessons import KEPT, Lessons, Shares, StageProgress
+from counterpoise.remedies.lessons import KEPT, Lessons, Shares, StageProgress, Stress
 from counterpoise.remedies.sampling import Asked
 
 TARGETS = (
@@ -58,8 +58,9 @@ class Method:
     corrections read noise that is spread over the variants' quantiles, which is sharper than noise by lot.
     recheck: whether the last training is read as well, and only as much of it kept as leads nearest to the
     targets. refinements: how often what was kept is read anew, corrected once more by a training on the
-    schedule `finer`, and of that again as much kept. rated: the least number of pictures in such a reading
-    where groups are compared by the rate of a rare value (`observing.pictures`).
+    schedule `finer`, and of that again as much kept. rates: how many trainings on `finer` end the repair that
+    stress the edits whose groups are compared by a rate (`observing.rates`), each read from `rated` pictures
+    after it. stressed: their share of those lessons.
     ranks, strengths: which others to try when all is trained, judged on the trained templates (`choose`).
     """
 
@@ -81,7 +82,9 @@ class Method:
     recheck: bool = False
     refinements: int = 0
     finer: Schedule = LATER
-    rated: int = 0
+    rates: int = 0
+    rated: int = 900
+    stressed: float = 0.6
     ranks: tuple[int, ...] = ()
     strengths: tuple[float, ...] = ()
 
@@ -113,7 +116,7 @@ def suited(goal: Goal) -> Method:
         recheck=True,
         refinements=1,
         finer=replace(later, lr=4e-4),
-        rated=900,
+        rates=2,
         ranks=(8, 16),
         strengths=(0.9, 1.1),
     )
@@ -132,6 +135,7 @@ def distil(
     schedule: Schedule,
     checkpoint: Path,
     start: Adapter | None = None,
+    stress: Stress | None = None,
     progress: StageProgress = lambda stage, step, total, loss: None,
 ) -> tuple[Adapter, list[tuple[int, float]]]:
     """Trains the adapter beside the painter's frozen pipeline; the pipeline is left as it was.
@@ -139,7 +143,7 @@ def distil(
     start: an adapter to go on from. Resumes from `checkpoint`. Raises DivergedError on a NaN loss.
     """
     pipeline = painter.pipeline
-    ask = Questions(painter, lessons, method, batch=schedule.batch, weights=lessons.weights(shares))
+    ask = Questions(painter, lessons, method, batch=schedule.batch, weights=lessons.weights(shares, stress))
     generator = torch.Generator().manual_seed(schedule.seed)
     fresh = trainable(pipeline, TARGETS, rank=method.rank, alpha=method.alpha, generator=generator)
     with fresh as factors:

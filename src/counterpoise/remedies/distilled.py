@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from counterpoise.lora.training import Schedule
 from counterpoise.remedies.distil import FIRST, LATER, Method, suited
 from counterpoise.remedies.goal import Goal
-from counterpoise.remedies.observing import pictures
+from counterpoise.remedies.observing import pictures, rates
 from counterpoise.remedies.repair import repair
 from counterpoise.remedies.treatment import Bench, Cost, Effort, Prepared, Treatment
 
@@ -34,15 +34,11 @@ def effort(bench: Bench, goal: Goal) -> Effort:
     last = method.recheck + 2 * method.refinements
     rounds = [*range(1, method.corrections + 1), *[max(1, method.corrections)] * last]
     read = sum(sum(pictures(bench.measurer, goal, method.readings * times)) for times in rounds)
-    most = method.readings * max(1, method.corrections)
-    rated = pictures(bench.measurer, goal, most, rated=method.rated)
-    read += method.refinements * (sum(rated) - sum(pictures(bench.measurer, goal, most)))
+    read += method.rates * len(rates(goal)) * method.rated
     latents = bench.painter.noise([0]).numel()
     return Effort(
         drawn=method.probes * variants + 2 * ways + read,
-        trained=method.first.steps * method.first.batch * method.first.parts
-        + method.corrections * method.later.steps * method.later.batch * method.later.parts
-        + method.refinements * method.finer.steps * method.finer.batch * method.finer.parts,
+        trained=sum(one.steps * one.batch * one.parts for one in _trainings(method, goal)),
         batch=method.first.batch,
         kept=2 * ways * bench.painter.steps * 3 * latents * 2,
     )
@@ -53,13 +49,16 @@ def prepare(bench: Bench, goal: Goal, *, method: Method | None = None) -> Prepar
     method = parted(method or (FAST if bench.fast else method_of(goal)), bench.parts)
     made = repair(bench.painter, bench.measurer, goal, method, work=bench.work, progress=bench.progress)
     nbytes = sum(t.nbytes for update in made.adapter.layers.values() for t in update.tensors().values())
-    trained = (
-        method.first.steps + method.corrections * method.later.steps + method.refinements * method.finer.steps
-    )
+    trained = sum(one.steps for one in _trainings(method, goal))
     cost = Cost(made.seconds, judged=made.pictures_judged, trained=trained, nbytes=nbytes)
     told = {"losses": made.losses, "shares": made.shares, "method": asdict(method)}
     notes = (f"{made.last_kept:.0%} of the last training kept",) if method.recheck else ()
     return Prepared(Treatment(((made.adapter, 1.0),)), cost, notes, told=told)
+
+
+def _trainings(method: Method, goal: Goal) -> list[Schedule]:
+    finer = method.refinements + (method.rates if rates(goal) else 0)
+    return [method.first, *[method.later] * method.corrections, *[method.finer] * finer]
 
 
 def method_of(goal: Goal) -> Method:

@@ -61,6 +61,13 @@ class Row(NamedTuple):
     neutral: str
 
 
+class Stress(NamedTuple):
+    """Edits, by number, that are asked more often: together at least this share (below 1) of the lessons."""
+
+    edits: frozenset[int]
+    share: float
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Lessons:
@@ -70,11 +77,11 @@ class Lessons:
     ways: Trajectories
     rows: tuple[Row, ...]
 
-    def weights(self, shares: Shares) -> torch.Tensor:
+    def weights(self, shares: Shares, stress: Stress | None = None) -> torch.Tensor:
         """How often each row is drawn as a lesson; 0 for what is kept and for noise that another variant has.
 
-        Edits by the root of their number of variants, since a mixture of many is the harder one, then each
-        variant by its share.
+        Edits by the root of their number of variants, since a mixture of many is the harder one, and as
+        stressed; then each variant by its share.
         """
         boxes = [coupling.boxes(own) for coupling, own in zip(self.couplings, shares, strict=True)]
         taught = [is_taught(row, boxes) for row in self.rows]
@@ -84,7 +91,16 @@ class Lessons:
             own = shares[row.edit]
             return len(own) ** 0.5 * own[row.variant] / counts[row.edit, row.variant]
 
-        return torch.tensor([weight(row) if own else 0.0 for row, own in zip(self.rows, taught, strict=True)])
+        found = torch.tensor(
+            [weight(row) if own else 0.0 for row, own in zip(self.rows, taught, strict=True)]
+        )
+        return found if stress is None else self._stressed(found, stress)
+
+    def _stressed(self, weights: torch.Tensor, stress: Stress) -> torch.Tensor:
+        mine = torch.tensor([row.edit in stress.edits for row in self.rows])
+        own, others = weights[mine].sum(), weights[~mine].sum()
+        wanted = stress.share * others / (1 - stress.share)
+        return torch.where(mine, weights * max(1.0, float(wanted / own)), weights)
 
 
 def is_taught(row: Row, boxes: Sequence[dict[int, Box]]) -> bool:

@@ -20,7 +20,7 @@ from counterpoise.remedies.lessons import Lessons, Shares
 AUDIT_SEED = 5_000_000
 RARE = 5  # times the readings of a cell: pictures that an edit's rarest value is expected in, at the least
 RAREST = 0.02  # a rarer value is read as often as one of this share
-RATE = 0.2  # a value of at most this share is a rate, which groups are compared by
+RATE = 0.5  # of an even share: a value that is to be rarer is a rate, which groups are compared by
 COMMON = 600  # pictures: edits of the same cells that are read so often see the same noise
 
 
@@ -113,20 +113,26 @@ def _read(
     return found
 
 
-def pictures(measurer: Measurer, goal: Goal, readings: int, *, rated: int = 0) -> list[int]:
+def pictures(measurer: Measurer, goal: Goal, readings: int) -> list[int]:
     """How many pictures each edit is read from: `readings` for each cell, and not too few for a rare value,
-    which edits of the same cells, corrected together, are read for together. rated: at the least, where
-    groups are compared by the rate of a rare value."""
+    which edits of the same cells, corrected together, are read for together."""
     found = {}
     for members in alike(goal):
         for i in members:
-            own = _pictures(measurer, goal.edits[i], readings, len(members))
-            found[i] = max(own, rated) if _is_rate(goal.edits[i], len(members)) else own
+            found[i] = _pictures(measurer, goal.edits[i], readings, len(members))
     return [found[i] for i in range(len(goal.edits))]
 
 
-def _is_rate(edit: Edit, together: int) -> bool:
-    return together >= TOGETHER and len(edit.attributes) == 1 and _rarest(edit) <= RATE
+def rates(goal: Goal) -> list[int]:
+    """The numbers of the edits whose groups are compared by the rate of a rare value, as five tones are by
+    how often each is drawn undressed: TOGETHER or more alike, of one attribute, one value of it rare."""
+    many = (i for members in alike(goal) if len(members) >= TOGETHER for i in members)
+    return sorted(i for i in many if not goal.edits[i].is_joint and _has_a_rate(goal.edits[i]))
+
+
+def _has_a_rate(edit: Edit) -> bool:
+    values = len(edit.target(edit.attributes[0]))
+    return _rarest(edit) <= RATE / values
 
 
 def _rarest(edit: Edit) -> float:

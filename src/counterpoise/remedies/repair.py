@@ -23,8 +23,8 @@ from counterpoise.remedies.correcting import Seen, believed, corrected, correcte
 from counterpoise.remedies.distil import Method, distil
 from counterpoise.remedies.goal import Goal
 from counterpoise.remedies.last_step import between, kept_share, mean_of
-from counterpoise.remedies.lessons import Lessons, Library, Shares, StageProgress, goal_shares
-from counterpoise.remedies.observing import observe, observe_coupled, pictures
+from counterpoise.remedies.lessons import Lessons, Library, Shares, StageProgress, Stress, goal_shares
+from counterpoise.remedies.observing import observe, observe_coupled, pictures, rates
 
 TRIED = 24  # edits that ranks and strengths are judged on; of more, every so-many-th
 
@@ -84,10 +84,13 @@ def repair(
         rounds += 1
     for i in range(method.refinements):
         name = f"read-fine-{i}"
-        seen = course.read(student, name, readings=most, round_=rounds, rated=method.rated)
+        seen = course.read(student, name, readings=most, round_=rounds)
         finer = course.corrected(student, seen, round_=method.corrections + i, schedule=method.finer)
         name, rounds = f"read-finer-{i}", rounds + 2
         last_kept, student = course.nearest(student, seen, finer, name, readings=most, round_=rounds - 1)
+    if method.rates and (rated := rates(goal)):
+        student = course.with_rates(student, rated, round_=rounds)
+        rounds += method.rates
     adapter, tried = course.chosen(student, round_=rounds)
     seconds = time.monotonic() - started
     return Repair(adapter, tuple(course.losses), student.shares, course.judged, seconds, tried, last_kept)
@@ -99,6 +102,13 @@ class Student(NamedTuple):
     adapter: Adapter
     lessons: Lessons
     shares: Shares
+
+    def of(self, edits: Sequence[int]) -> Student:
+        """The same of some edits alone, to be read."""
+        couplings = tuple(self.lessons.couplings[i] for i in edits)
+        return Student(
+            self.adapter, replace(self.lessons, couplings=couplings), [self.shares[i] for i in edits]
+        )
 
 
 class Read(NamedTuple):
@@ -150,8 +160,32 @@ class _Course:
             for one in (read, again)
         )
         share = kept_share(self.goal, *seen)
-        adapter = between(before.adapter, after.adapter, share)
-        return share, Student(adapter, after.lessons, mean_of(before.shares, after.shares, share))
+        return share, _between(before, after, share)
+
+    def with_rates(self, student: Student, edits: Sequence[int], *, round_: int) -> Student:
+        """The student, trained on with these edits stressed: first at the goal's own shares, then corrected.
+
+        A rate of a tenth has to be right to a hundredth, and a training that asks a hundred edits alike moves
+        each of them by too little for that, whatever share it is asked: so what earlier corrections came to
+        is not gone on from.
+        """
+        method, goal = self.method, _of(self.goal, edits)
+        counts, stress = [method.rated] * len(edits), Stress(frozenset(edits), method.stressed)
+        wanted, seen, nearest = goal_shares(goal), None, student
+        for i in range(method.rates):
+            shares = list(student.shares)
+            for at, own in zip(edits, wanted, strict=True):
+                shares[at] = own
+            name, number = f"rates-{i}", round_ + i
+            lessons = self.library.more(student.lessons, shares, round_=number)
+            schedule = replace(method.finer, seed=method.finer.seed + number)
+            start = student.adapter
+            after = self._trained(start, lessons, shares, schedule=schedule, name=name, stress=stress)
+            again = self._look(after.of(edits), f"read-{name}", goal=goal, counts=counts, round_=number)
+            kept = 1.0 if seen is None else kept_share(goal, seen, again)
+            nearest = _between(student, after, kept)
+            student, seen, wanted = after, again, corrected(goal, wanted, again)
+        return nearest
 
     def chosen(self, student: Student, *, round_: int) -> tuple[Adapter, tuple[Tried, ...]]:
         """The student's adapter at the best of the method's ranks and strengths."""
@@ -159,13 +193,7 @@ class _Course:
         if not (method.ranks or method.strengths):
             return student.adapter, ()
         few = range(0, len(goal.edits), -(-len(goal.edits) // TRIED))
-        some = goal.model_copy(update={"edits": tuple(goal.edits[i] for i in few)})
-        couplings = tuple(student.lessons.couplings[i] for i in few)
-        taught = Student(
-            student.adapter,
-            replace(student.lessons, couplings=couplings),
-            [student.shares[i] for i in few],
-        )
+        some, taught = _of(goal, few), student.of(few)
         every = pictures(self.measurer, goal, method.readings)
         counts = [every[i] for i in few]
 
@@ -176,9 +204,9 @@ class _Course:
 
         return choose(some, student.adapter, tries, ranks=method.ranks, strengths=method.strengths)
 
-    def read(self, student: Student, name: str, *, readings: int, round_: int, rated: int = 0) -> Read:
+    def read(self, student: Student, name: str, *, readings: int, round_: int) -> Read:
         """What the student draws of all edits, on seeds of that round."""
-        counts = pictures(self.measurer, self.goal, readings, rated=rated)
+        counts = pictures(self.measurer, self.goal, readings)
         return Read(self._look(student, name, goal=self.goal, counts=counts, round_=round_), counts)
 
     def _look(
@@ -203,7 +231,14 @@ class _Course:
         return remembered(self.work / f"{name}.json", look)
 
     def _trained(
-        self, start: Adapter | None, lessons: Lessons, shares: Shares, *, schedule: Schedule, name: str
+        self,
+        start: Adapter | None,
+        lessons: Lessons,
+        shares: Shares,
+        *,
+        schedule: Schedule,
+        name: str,
+        stress: Stress | None = None,
     ) -> Student:
         adapter, log = distil(
             self.painter,
@@ -213,11 +248,21 @@ class _Course:
             schedule=schedule,
             checkpoint=self.work / f"{name}.ckpt",
             start=start,
+            stress=stress,
             progress=self.progress,
         )
         done = self.losses[-1][0] if self.losses else 0
         self.losses += [(done + step, loss) for step, loss in log]
         return Student(adapter, lessons, shares)
+
+
+def _of(goal: Goal, edits: Sequence[int]) -> Goal:
+    return goal.model_copy(update={"edits": tuple(goal.edits[i] for i in edits)})
+
+
+def _between(before: Student, after: Student, share: float) -> Student:
+    adapter = between(before.adapter, after.adapter, share)
+    return Student(adapter, after.lessons, mean_of(before.shares, after.shares, share))
 
 
 def check_goal(goal: Goal, measurer: Measurer) -> None:
