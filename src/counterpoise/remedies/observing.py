@@ -127,12 +127,11 @@ def rates(goal: Goal) -> list[int]:
     """The numbers of the edits whose groups are compared by the rate of a rare value, as five tones are by
     how often each is drawn undressed: TOGETHER or more alike, of one attribute, one value of it rare."""
     many = (i for members in alike(goal) if len(members) >= TOGETHER for i in members)
-    return sorted(i for i in many if not goal.edits[i].is_joint and _has_a_rate(goal.edits[i]))
+    return sorted(i for i in many if _has_a_rate(goal.edits[i]))
 
 
 def _has_a_rate(edit: Edit) -> bool:
-    values = len(edit.target(edit.attributes[0]))
-    return _rarest(edit) <= RATE / values
+    return len(edit.attributes) == 1 and _rarest(edit) <= RATE / len(edit.target(edit.attributes[0]))
 
 
 def _rarest(edit: Edit) -> float:
