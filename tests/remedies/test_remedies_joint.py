@@ -406,6 +406,24 @@ def test_rates_are_taught_anew_corrected_and_led_away_from_their_targets_by_no_t
     away = repair(painter, Judge(), goal, RATES, work=tmp_path)
     assert away.adapter.layers == once.adapter.layers
     assert away.shares == once.shares
+    assert (once.last_kept, reached.last_kept, away.last_kept) == (1.0, 1.0, 0.0)
+
+
+def test_rates_are_taught_at_the_rank_that_was_chosen(painter: Painter, tmp_path: Path) -> None:
+    goal = rated_goal()
+    method = replace(RATES, ranks=(1,), strengths=(0.5,), readings=4)
+    exact = [[variant.share for variant in edit.variants] for edit in goal.edits]
+    for name in ("2-1", "2-0.5", "1-1"):
+        (tmp_path / f"try-{name}.json").write_text(json.dumps(exact))
+    made = repair(painter, Judge(), goal, method, work=tmp_path)
+    cut = repair(painter, Judge(), goal, replace(method, rates=0), work=tmp_path)
+    assert {update.down.shape[0] for update in lowranks(made.adapter)} == {1}
+    assert made.tried == cut.tried
+    assert made.adapter.layers != cut.adapter.layers
+
+
+def lowranks(adapter: Adapter) -> list[LowRank]:
+    return [update for update in adapter.layers.values() if isinstance(update, LowRank)]
 
 
 def test_a_method_grows_with_its_goal() -> None:

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from counterpoise.diffusion.painter import Painter
-from counterpoise.lora import Adapter, trainable
+from counterpoise.lora import Adapter, Trainable, trainable
 from counterpoise.lora.training import Schedule, minimise
 from counterpoise.remedies.coupling import PROBES
 from counterpoise.remedies.goal import Goal
@@ -140,15 +140,13 @@ def distil(
 ) -> tuple[Adapter, list[tuple[int, float]]]:
     """Trains the adapter beside the painter's frozen pipeline; the pipeline is left as it was.
 
-    start: an adapter to go on from. Resumes from `checkpoint`. Raises DivergedError on a NaN loss.
+    start: an adapter to go on from, at its own rank. Resumes from `checkpoint`. Raises DivergedError on a NaN
+    loss.
     """
     pipeline = painter.pipeline
     ask = Questions(painter, lessons, method, batch=schedule.batch, weights=lessons.weights(shares, stress))
-    generator = torch.Generator().manual_seed(schedule.seed)
-    fresh = trainable(pipeline, TARGETS, rank=method.rank, alpha=method.alpha, generator=generator)
+    fresh = _fresh(pipeline, method, schedule.seed) if start is None else Trainable(pipeline, start)
     with fresh as factors:
-        if start is not None:
-            factors.load(start)
         parameters = nn.ParameterList(list(factors.parameters()))
 
         def loss_of(step: torch.Generator) -> torch.Tensor:
@@ -165,6 +163,11 @@ def distil(
             progress=lambda step, total, loss: progress("distillation", step, total, loss),
         )
         return factors.adapter(), log
+
+
+def _fresh(pipeline: object, method: Method, seed: int) -> Trainable:
+    generator = torch.Generator().manual_seed(seed)
+    return trainable(pipeline, TARGETS, rank=method.rank, alpha=method.alpha, generator=generator)
 
 
 @final

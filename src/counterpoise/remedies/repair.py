@@ -88,12 +88,14 @@ def repair(
         finer = course.corrected(student, seen, round_=method.corrections + i, schedule=method.finer)
         name, rounds = f"read-finer-{i}", rounds + 2
         last_kept, student = course.nearest(student, seen, finer, name, readings=most, round_=rounds - 1)
-    if method.rates and (rated := rates(goal)):
-        student = course.with_rates(student, rated, round_=rounds)
-        rounds += method.rates
     adapter, tried = course.chosen(student, round_=rounds)
+    student = student._replace(adapter=adapter)
+    if method.rates and (rated := rates(goal)):
+        last_kept, student = course.with_rates(student, rated, round_=rounds + 1)
     seconds = time.monotonic() - started
-    return Repair(adapter, tuple(course.losses), student.shares, course.judged, seconds, tried, last_kept)
+    return Repair(
+        student.adapter, tuple(course.losses), student.shares, course.judged, seconds, tried, last_kept
+    )
 
 
 class Student(NamedTuple):
@@ -162,8 +164,10 @@ class _Course:
         share = kept_share(self.goal, *seen)
         return share, _between(before, after, share)
 
-    def with_rates(self, student: Student, edits: Sequence[int], *, round_: int) -> Student:
-        """The student, trained on with these edits stressed: first at the goal's own shares, then corrected.
+    def with_rates(self, student: Student, edits: Sequence[int], *, round_: int) -> tuple[float, Student]:
+        """Of the last training the share kept, and the student, trained on with these edits stressed.
+
+        First at the goal's own shares, then corrected; at the chosen rank, so that no cut moves a rate.
 
         A rate of a tenth has to be right to a hundredth, and a training that asks a hundred edits alike moves
         each of them by too little for that, whatever share it is asked: so what earlier corrections came to
@@ -171,7 +175,7 @@ class _Course:
         """
         method, goal = self.method, _of(self.goal, edits)
         counts, stress = [method.rated] * len(edits), Stress(frozenset(edits), method.stressed)
-        wanted, seen, nearest = goal_shares(goal), None, student
+        wanted, seen, kept, nearest = goal_shares(goal), None, 1.0, student
         for i in range(method.rates):
             shares = list(student.shares)
             for at, own in zip(edits, wanted, strict=True):
@@ -185,7 +189,7 @@ class _Course:
             kept = 1.0 if seen is None else kept_share(goal, seen, again)
             nearest = _between(student, after, kept)
             student, seen, wanted = after, again, corrected(goal, wanted, again)
-        return nearest
+        return kept, nearest
 
     def chosen(self, student: Student, *, round_: int) -> tuple[Adapter, tuple[Tried, ...]]:
         """The student's adapter at the best of the method's ranks and strengths."""
