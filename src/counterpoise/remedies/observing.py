@@ -8,6 +8,7 @@ share.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from counterpoise.diffusion.painter import Painter
@@ -15,7 +16,7 @@ from counterpoise.measure.reading import Measurer, Reading
 from counterpoise.remedies.correcting import TOGETHER, alike
 from counterpoise.remedies.coupling import SEARCHED, is_in, spread_noise
 from counterpoise.remedies.goal import Edit, Goal
-from counterpoise.remedies.lessons import Lessons, Shares
+from counterpoise.remedies.lessons import Lessons, Shares, StageProgress
 
 AUDIT_SEED = 5_000_000
 RARE = 5  # times the readings of a cell: pictures that an edit's rarest value is expected in, at the least
@@ -25,7 +26,13 @@ COMMON = 600  # pictures: edits of the same cells that are read so often see the
 
 
 def observe(
-    painter: Painter, measurer: Measurer, goal: Goal, *, counts: Sequence[int], round_: int = 0
+    painter: Painter,
+    measurer: Measurer,
+    goal: Goal,
+    *,
+    counts: Sequence[int],
+    round_: int = 0,
+    progress: StageProgress = lambda stage, step, total, loss: None,
 ) -> list[list[float]]:
     """For each edit and variant, the share of pictures that read as its cell, over the seen templates.
 
@@ -37,7 +44,7 @@ def observe(
     for n in counts:
         asked.append(range(seed, seed + n))
         seed += n
-    read = _read(painter, measurer, goal, asked)
+    read = _read(painter, measurer, goal, asked, progress=progress)
     return [[sum(row) / n for row in own] for own, n in zip(read, counts, strict=True)]
 
 
@@ -50,6 +57,7 @@ def observe_coupled(
     lessons: Lessons,
     shares: Shares,
     round_: int = 0,
+    progress: StageProgress = lambda stage, step, total, loss: None,
 ) -> list[list[float]]:
     """As `observe`, and sharper, since it is known which variant each noise was meant for.
 
@@ -63,7 +71,9 @@ def observe_coupled(
         spread_noise(painter, coupling, n, first=first)
         for coupling, n, first in zip(lessons.couplings, counts, seeds, strict=True)
     ]
-    read = _read(painter, measurer, goal, [[seed for seed, _ in noise] for noise in noises])
+    read = _read(
+        painter, measurer, goal, [[seed for seed, _ in noise] for noise in noises], progress=progress
+    )
     found = []
     for i, (edit, noise) in enumerate(zip(goal.edits, noises, strict=True)):
         boxes = lessons.couplings[i].boxes(shares[i])
@@ -86,7 +96,12 @@ def _first_seeds(goal: Goal, counts: Sequence[int], round_: int) -> list[int]:
 
 
 def _read(
-    painter: Painter, measurer: Measurer, goal: Goal, asked: Sequence[Sequence[int]]
+    painter: Painter,
+    measurer: Measurer,
+    goal: Goal,
+    asked: Sequence[Sequence[int]],
+    *,
+    progress: StageProgress,
 ) -> list[list[list[bool]]]:
     """For each edit and variant, whether each picture of the neutral phrase reads as its cell.
 
@@ -102,6 +117,7 @@ def _read(
     for start in range(0, len(cells), painter.batch_size):
         prompts, seeds = zip(*cells[start : start + painter.batch_size], strict=True)
         rows += measurer(painter(prompts, seeds))
+        progress("reading", len(rows), len(cells), math.nan)
     left = iter(rows)
     found = []
     for edit, own_seeds in zip(goal.edits, asked, strict=True):

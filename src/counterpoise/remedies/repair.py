@@ -220,7 +220,9 @@ class _Course:
             with Host(self.painter.pipeline).mounted(student.adapter):
                 drawn = replace(self.painter, _embeddings={})
                 if not self.method.spread:
-                    return observe(drawn, self.measurer, goal, counts=counts, round_=round_)
+                    return observe(
+                        drawn, self.measurer, goal, counts=counts, round_=round_, progress=self.progress
+                    )
                 return observe_coupled(
                     drawn,
                     self.measurer,
@@ -229,6 +231,7 @@ class _Course:
                     lessons=student.lessons,
                     shares=student.shares,
                     round_=round_,
+                    progress=self.progress,
                 )
 
         self.judged += sum(counts)
