@@ -368,10 +368,8 @@ def test_stressed_edits_are_asked_their_share_of_the_lessons_and_never_less_than
     painter: Painter, tmp_path: Path
 ) -> None:
     goal = rated_goal()
-    lessons, shares = (
-        Library(painter, goal, 8, 4, 1_000_000, tmp_path).first(goal_shares(goal)),
-        goal_shares(goal),
-    )
+    shares = goal_shares(goal)
+    lessons = Library(painter, goal, 8, 4, 1_000_000, tmp_path).first(shares)
     plain = lessons.weights(shares)
     mine = torch.tensor([row.edit in {1, 2, 3} for row in lessons.rows])
     assert plain[mine].sum() / plain.sum() == pytest.approx(0.75)

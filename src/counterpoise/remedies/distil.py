@@ -61,7 +61,7 @@ class Method:
     schedule `finer`, and of that again as much kept. rates: how many trainings on `finer` end the repair that
     stress the edits whose groups are compared by a rate (`observing.rates`), each read from `rated` pictures
     after it. stressed: their share of those lessons.
-    ranks, strengths: which others to try when all is trained, judged on the trained templates (`choose`).
+    ranks, strengths: which others to try before those, judged on the trained templates (`choose`).
     """
 
     ways: int = 216

@@ -131,14 +131,14 @@ class _Course:
     method: Method
     work: Path
     progress: StageProgress
-    library: Library
+    recorder: Library
     judged: int = 0
     losses: list[tuple[int, float]] = field(default_factory=list)
 
     def begun(self) -> Student:
         """A student of the goal's own shares."""
         shares: Shares = goal_shares(self.goal)
-        lessons = self.library.first(shares)
+        lessons = self.recorder.first(shares)
         return self._trained(None, lessons, shares, schedule=self.method.first, name="first")
 
     def corrected(self, student: Student, read: Read, *, round_: int, schedule: Schedule) -> Student:
@@ -148,7 +148,7 @@ class _Course:
             if self.method.spread
             else corrected(self.goal, student.shares, read.seen)
         )
-        lessons = self.library.more(student.lessons, shares, round_=round_)
+        lessons = self.recorder.more(student.lessons, shares, round_=round_)
         own = replace(schedule, seed=schedule.seed + round_)
         return self._trained(student.adapter, lessons, shares, schedule=own, name=f"later-{round_}")
 
@@ -181,7 +181,7 @@ class _Course:
             for at, own in zip(edits, wanted, strict=True):
                 shares[at] = own
             name, number = f"rates-{i}", round_ + i
-            lessons = self.library.more(student.lessons, shares, round_=number)
+            lessons = self.recorder.more(student.lessons, shares, round_=number)
             schedule = replace(method.finer, seed=method.finer.seed + number)
             start = student.adapter
             after = self._trained(start, lessons, shares, schedule=schedule, name=name, stress=stress)
