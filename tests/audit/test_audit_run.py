@@ -221,6 +221,21 @@ def test_a_signal_ends_the_run_after_its_batch(tmp_path: Path, number: int, rais
 
 
 @pytest.mark.usefixtures("interruptible")
+def test_a_signal_after_the_last_batch_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args):
+        os.kill(os.getpid(), signal.SIGINT)
+        return analyse(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("counterpoise.audit.run.analyse", interrupted)
+        with pytest.raises(KeyboardInterrupt, match="run the same command again"):
+            run(tmp_path / "run")
+    with read_run(tmp_path / "run") as evidence:
+        assert evidence.counts(["base"]) == (32, 32)
+    assert run(tmp_path / "run") == run(tmp_path / "undisturbed")
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_interrupt_stops_at_once(tmp_path: Path) -> None:
     def interrupted(prompts, seeds):
         os.kill(os.getpid(), signal.SIGINT)

@@ -33,6 +33,9 @@ class StopRequest:
 def stop_requests() -> Iterator[StopRequest]:
     """Catch SIGINT, SIGTERM and SIGHUP for the block; a second one raises KeyboardInterrupt at once.
 
+    One that the block no longer looked for, since all was drawn, raises as `check` does once it has ended:
+    what the caller would do next must not begin.
+
     A signal that the caller already handles or ignores (nohup) is left alone, as are all outside the main
     thread, where Python cannot catch signals.
     """
@@ -54,3 +57,4 @@ def stop_requests() -> Iterator[StopRequest]:
     finally:
         for number, handler in caught.items():
             signal.signal(number, handler)
+    request.check()
